@@ -1,0 +1,128 @@
+"""Floor 0: argument checks, and the wording of errors.
+
+Every error that a person can cause is a `VaelabError` whose message is one line: it names the
+argument or file, what was found, what is allowed, and what to do. The command line prints that
+line; Python callers can also catch the built-in class (`ValueError`) that each one derives from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+
+__all__ = [
+    "ArgumentError",
+    "DataError",
+    "StorageError",
+    "TrainingError",
+    "VaelabError",
+    "VaelabWarning",
+    "choice",
+    "integer",
+    "number",
+    "seed",
+]
+
+
+class VaelabError(Exception):
+    """An error told to the person who reads it in one line."""
+
+
+class ArgumentError(VaelabError, ValueError):
+    """An argument or option has a value that is not allowed."""
+
+
+class DataError(VaelabError, ValueError):
+    """A data set is missing, damaged, or not what the model needs."""
+
+
+class StorageError(VaelabError, ValueError):
+    """A model folder or a results folder cannot be read or written."""
+
+
+class TrainingError(VaelabError, RuntimeError):
+    """Training cannot go on."""
+
+
+class VaelabWarning(UserWarning):
+    """Something the person should know, though the work goes on."""
+
+
+def integer(name: str, value: object, *, least: int = 1, most: int | None = None) -> int:
+    """Returns `value` as an `int` within [least, most].
+
+    >>> integer("epochs", 3)
+    3
+    >>> integer("epochs", 0)
+    Traceback (most recent call last):
+    ...
+    vaelab.checks.ArgumentError: epochs = 0, but it must be a whole number of at least 1.
+    """
+    allowed = f"a whole number of at least {least}"
+    if most is not None:
+        allowed = f"a whole number from {least} to {most}"
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
+        raise ArgumentError(f"{name} = {value!r}, but it must be {allowed}.")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> float:
+    """Returns `value` as a finite `float`, greater than `above`, within [least, most].
+
+    >>> number("beta", 4)
+    4.0
+    >>> number("learning_rate", -1, above=0)
+    Traceback (most recent call last):
+    ...
+    vaelab.checks.ArgumentError: learning_rate = -1, but it must be a finite number above 0.
+    """
+    limits = [
+        words
+        for bound, words in (
+            (above, f"above {above}"),
+            (least, f"of at least {least}"),
+            (most, f"at most {most}"),
+        )
+        if bound is not None
+    ]
+    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if (
+        not fits
+        or (above is not None and not value > above)  # type: ignore[operator]
+        or (least is not None and value < least)  # type: ignore[operator]
+        or (most is not None and value > most)  # type: ignore[operator]
+    ):
+        allowed = " ".join(["a finite number", " and ".join(limits)]).strip()
+        raise ArgumentError(f"{name} = {value!r}, but it must be {allowed}.")
+    return float(value)  # type: ignore[arg-type]
+
+
+def seed(value: object) -> int:
+    """Returns a seed: a whole number from 0 to 2³² − 1."""
+    return integer("seed", value, least=0, most=2**32 - 1)
+
+
+def choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Returns `value` if it is one of `allowed`; otherwise says which ones there are.
+
+    >>> choice("recipe", "vea", ["vae", "conv"])
+    Traceback (most recent call last):
+    ...
+    vaelab.checks.ArgumentError: recipe = 'vea' is not known; did you mean 'vae'? Known: vae, conv.
+    """
+    known = list(allowed)
+    if isinstance(value, str) and value in known:
+        return value
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ArgumentError(f"{name} = {value!r} is not known{hint} Known: {', '.join(known)}.")

@@ -1,0 +1,58 @@
+"""Floor 0: files written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["write_atomically", "write_json"]
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path:
+    """Writes `content` so that a reader sees the old file or the new one, never a part.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
+    then renamed. On failure the temporary file is removed and the old file is left as it was.
+
+    Arguments:
+        path: The file; missing parent folders are made.
+        content: Bytes, or text to be written as UTF-8.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # noqa: PTH101 (a name, not a Path)
+        os.replace(name, path)  # noqa: PTH105
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_json(path: str | os.PathLike[str], document: Mapping[str, object]) -> Path:
+    """Writes one JSON document atomically, indented, in UTF-8; NaN is refused.
+
+    Raises:
+        ValueError: The document holds NaN or infinity, which JSON does not know.
+        OSError: As for `write_atomically`.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    return write_atomically(path, text + "\n")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

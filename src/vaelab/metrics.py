@@ -1,0 +1,127 @@
+"""Floor 6: figures by which models are judged, in nats per datum; pure functions of a model.
+
+Whatever is random takes a seed, and memory does not grow with the number of data or particles.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab import checks
+from vaelab.distributions import seeded
+from vaelab.latent import Codes, device_of
+from vaelab.model import Model
+from vaelab.objectives import Objective, log_weights
+from vaelab.tensors import batches
+
+__all__ = [
+    "PerDatum",
+    "active_units",
+    "knn_accuracy",
+    "log_likelihood",
+    "mean_and_error",
+    "per_datum",
+]
+
+BATCH = 1024
+DECODED = 4096
+"""How many data are decoded at once when many particles are drawn for each."""
+
+
+class PerDatum(NamedTuple):
+    """Values of an objective for each datum, `(N,)` each, in nats."""
+
+    loss: np.ndarray
+    rate: np.ndarray
+    distortion: np.ndarray
+
+    @property
+    def elbo(self) -> np.ndarray:
+        """−(rate + distortion), `(N,)`."""
+        return np.asarray(-(self.rate + self.distortion))
+
+
+@torch.no_grad()
+def per_datum(
+    model: Model,
+    objective: Objective,
+    x: Tensor,
+    *,
+    seed: int = 0,
+    step: int | None = None,
+) -> PerDatum:
+    """The objective's terms for each of the data at rest `(N, *shape)`."""
+    parts = []
+    with seeded(checks.seed(seed)):
+        for batch in batches(x, BATCH, device_of(model)):
+            terms = objective(model, batch, step=step)
+            parts.append(torch.stack([terms.loss, terms.rate, terms.distortion]).cpu())
+    loss, rate, distortion = torch.cat(parts, 1).double().numpy()
+    return PerDatum(loss, rate, distortion)
+
+
+@torch.no_grad()
+def log_likelihood(model: Model, x: Tensor, *, particles: int, seed: int = 0) -> np.ndarray:
+    r"""Importance-weighted estimate of ln p(x) for each datum, in nats: `(N,)`.
+
+    ln (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x) with z_k from q(z|x): in expectation a lower bound that
+    grows with K towards ln p(x). Reference: Burda et al. (2015), https://arxiv.org/abs/1509.00519
+
+    Arguments:
+        model: The model.
+        x: Data at rest, `(N, *shape)`.
+        particles: K; they are drawn in portions, so memory does not depend on K.
+        seed: Where the draws start.
+    """
+    checks.integer("particles", particles)
+    size = max(1, min(len(x), DECODED // min(particles, 64)))
+    portion = max(1, DECODED // size)
+    results = []
+    with seeded(checks.seed(seed)):
+        for batch in batches(x, size, device_of(model)):
+            total = torch.full((len(batch),), -math.inf, device=batch.device)
+            for start in range(0, particles, portion):
+                count = min(portion, particles - start)
+                total = torch.logaddexp(total, log_weights(model, batch, count).logsumexp(0))
+            results.append((total - math.log(particles)).cpu())
+    return np.asarray(torch.cat(results).double().numpy())
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error over data, s / √N (0 for a single value).
+
+    >>> mean_and_error(np.array([1.0, 3.0]))
+    (2.0, 1.0)
+    """
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(values.mean()), float(error)
+
+
+def active_units(codes: Codes, threshold: float = 0.01) -> int:
+    """How many latent dimensions are used: those whose posterior mean varies over the data.
+
+    A dimension is active if the variance over data of E_q[z|x] exceeds the threshold.
+    Reference: Burda et al. (2015), section 5.2, https://arxiv.org/abs/1509.00519
+    """
+    return int((codes.loc.var(0) > threshold).sum())
+
+
+def knn_accuracy(
+    z: np.ndarray, y: np.ndarray, z_test: np.ndarray, y_test: np.ndarray, *, neighbours: int = 15
+) -> float:
+    """Share of test data whose class the majority of the nearest training data has.
+
+    Arguments:
+        z, y: Latent points `(N, D)` and classes `(N,)` to look among.
+        z_test, y_test: Those to judge.
+        neighbours: How many, uniformly weighted; at most N are used.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    classifier = KNeighborsClassifier(n_neighbors=min(neighbours, len(z)))
+    return float(classifier.fit(z, y).score(z_test, y_test))

@@ -1,0 +1,140 @@
+"""Floor 0: the frozen records that floors pass to each other."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from vaelab import checks
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+__all__ = ["Dataset", "Terms", "Training"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One split of a data set, as it lies in memory.
+
+    Attributes:
+        x: Images `(N, C, H, W)` in `uint8`, or vectors `(N, D)` in `float32`.
+        y: Class of each datum, `(N,)` in `int64`; `None` where there are no labels.
+        name: Name of the data set, `"mnist"` say.
+        split: `"train"` or `"test"`.
+        source: Where the bytes came from: a folder, an address, or a package.
+        licence: Licence of the data, as its authors state it.
+        class_names: What class `k` is called, at position `k`; empty where `y` is `None`.
+    """
+
+    x: np.ndarray
+    y: np.ndarray | None
+    name: str
+    split: str = "train"
+    source: str = ""
+    licence: str = ""
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.y is not None and len(self.y) != len(self.x):
+            raise checks.DataError(
+                f"{self.name}: {len(self.y)} labels for {len(self.x)} data; "
+                "there must be one label a datum."
+            )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one datum: `(C, H, W)` or `(D,)`."""
+        return tuple(self.x.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the types, shapes and bytes of `x` and `y`, in hexadecimal."""
+        digest = hashlib.sha256()
+        for array in (self.x, self.y):
+            if array is None:
+                digest.update(b"none")
+                continue
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            for start in range(0, len(array), 8192):  # by slices: a memory map is never loaded whole
+                digest.update(array[start : start + 8192].tobytes())
+        return digest.hexdigest()
+
+    def limited(self, most: int | None) -> Dataset:
+        """A random subset of at most `most` data, always the same one, in the original order."""
+        if most is None or checks.integer("limit", most) >= len(self):
+            return self
+        import numpy as np
+
+        keep = np.sort(np.random.default_rng(0).permutation(len(self))[:most])
+        return Dataset(
+            x=self.x[keep],
+            y=None if self.y is None else self.y[keep],
+            name=self.name,
+            split=self.split,
+            source=self.source,
+            licence=self.licence,
+            class_names=self.class_names,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What an objective returns: values per datum, in nats.
+
+    Attributes:
+        loss: What is minimised, `(N,)`; the training loop alone takes its mean.
+        rate: KL(q(z|x) ‖ p(z)), `(N,)`: closed form, or a Monte Carlo estimate of it.
+        distortion: −E_q[log p(x|z)], `(N,)`, estimated with the objective's particles.
+    """
+
+    loss: torch.Tensor
+    rate: torch.Tensor
+    distortion: torch.Tensor
+
+    @property
+    def elbo(self) -> torch.Tensor:
+        """The evidence lower bound −(rate + distortion), `(N,)`, free of any weight."""
+        return -(self.rate + self.distortion)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained; `None` leaves the choice to the size of the data.
+
+    Attributes:
+        epochs: Passes over the training data.
+        batch_size: Data a step.
+        learning_rate: Adam's largest; it rises over the first `warmup` share of the steps and
+            falls to zero along a cosine over the rest.
+        warmup: Share of the steps, in [0, 1).
+        weight_decay: Of AdamW, decoupled; 0 is Adam.
+        clip_norm: Largest norm of the gradient of the mean loss, in nats; longer ones are scaled.
+        validation_fraction: Share of the training data that is held out to validate on; at least
+            one datum, unless it is 0.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float = 4e-3
+    warmup: float = 0.2
+    weight_decay: float = 0.0
+    clip_norm: float = 100.0
+    validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            checks.integer("epochs", self.epochs)
+        if self.batch_size is not None:
+            checks.integer("batch_size", self.batch_size)
+        checks.number("learning_rate", self.learning_rate, above=0)
+        checks.number("warmup", self.warmup, least=0, most=0.99)
+        checks.number("weight_decay", self.weight_decay, least=0)
+        checks.number("clip_norm", self.clip_norm, above=0)
+        checks.number("validation_fraction", self.validation_fraction, least=0, most=0.9)

@@ -1,0 +1,268 @@
+"""Floor 8: model folders, written whole and read with suspicion.
+
+A model folder holds `config.json` (what the model is and how it came to be), `model.safetensors`
+(its weights) and `history.jsonl` (a line an epoch). Nothing is ever pickled. On reading, every
+name, shape and type is compared with what the description calls for before memory is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from vaelab import checks, files
+from vaelab.distributions import seeded
+from vaelab.likelihoods import LIKELIHOODS
+from vaelab.model import Model
+from vaelab.networks import NETWORKS
+from vaelab.objectives import ELBO, OBJECTIVES, Objective
+from vaelab.parts import Part, build, describe
+from vaelab.posteriors import POSTERIORS
+from vaelab.priors import PRIORS
+from vaelab.records import Training
+
+__all__ = ["FORMAT", "Saved", "is_model", "load", "save", "versions"]
+
+FORMAT = 1
+CONFIG, WEIGHTS, HISTORY = "config.json", "model.safetensors", "history.jsonl"
+LARGEST_TEXT = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """A trained model with all that a model folder tells of it.
+
+    Attributes:
+        model: The model.
+        recipe: Name of its recipe.
+        objective: What was minimised.
+        training: The settings, with every choice made.
+        seed: The seed.
+        history: A record an epoch.
+        data: The training data: name, number, shape, type, range, fingerprint.
+        figures: Named figures, test figures say.
+        versions: Of Python and the packages it was trained with.
+    """
+
+    model: Model
+    recipe: str
+    objective: Objective = field(default_factory=ELBO)
+    training: Training = field(default_factory=Training)
+    seed: int = 0
+    history: Sequence[Mapping[str, float]] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    packages = {name: version(name) for name in ("vaelab", "torch", "numpy")}
+    return {"python": platform.python_version(), **packages}
+
+
+def is_model(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder looks like a model folder."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
+    """Writes a model folder, whole or not at all; a model folder that is there is replaced.
+
+    Raises:
+        checks.StorageError: The folder exists and holds something else.
+        OSError: The folder cannot be written, or the disk is full; what was there is still there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not is_model(folder) and (folder.is_file() or any(folder.iterdir())):
+        raise checks.StorageError(
+            f"{folder} exists and is not a model folder; choose another, or remove it."
+        )
+    parts = {name: describe(part) for name, part in saved.model.parts.items()}
+    config = {
+        "format": FORMAT,
+        "recipe": saved.recipe,
+        "parts": parts,
+        "objective": {"objective": type(saved.objective).__name__, **asdict(saved.objective)},  # type: ignore[call-overload]
+        "training": asdict(saved.training),
+        "seed": saved.seed,
+        "data": dict(saved.data),
+        "figures": dict(saved.figures),
+        "versions": dict(saved.versions),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    try:
+        files.write_json(work / CONFIG, config)
+        lines = (json.dumps(dict(record), allow_nan=False) + "\n" for record in saved.history)
+        files.write_atomically(work / HISTORY, "".join(lines))
+        weights = {k: v.detach().cpu().contiguous() for k, v in saved.model.state_dict().items()}
+        save_file(weights, work / WEIGHTS)
+        with (work / WEIGHTS).open("rb") as file:
+            os.fsync(file.fileno())
+        work.chmod(0o755)
+        _replace(work, folder)
+    except SafetensorError as error:
+        raise OSError(f"{folder / WEIGHTS} could not be written: {error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _replace(work: Path, folder: Path) -> None:
+    """Puts `work` in the place of `folder`, with the old one aside until the new one is there."""
+    if not folder.exists():
+        work.rename(folder)
+        return
+    aside = work.with_suffix(".old")
+    folder.rename(aside)
+    try:
+        work.rename(folder)
+    except OSError:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) -> Saved:
+    """Reads a model folder.
+
+    Arguments:
+        folder: The folder.
+        parts: Classes of parts that are not vaelab's own and may occur in it.
+
+    Raises:
+        checks.StorageError: The folder is not there, not a model folder, damaged, or of a newer
+            format; the message names the file.
+    """
+    folder = Path(folder)
+    if not is_model(folder):
+        what = "is not a model folder: it has no config.json" if folder.exists() else "is not there"
+        raise checks.StorageError(f"{folder} {what}; give a folder that vaelab wrote.")
+    config = _config(folder / CONFIG)
+    try:
+        saved = _from_config(config, tuple(parts), folder)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise checks.StorageError(f"{folder / CONFIG} is damaged: {error!r}.") from error
+    except checks.ArgumentError as error:
+        raise checks.StorageError(f"{folder / CONFIG} is damaged: {error}") from error
+    return saved
+
+
+def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: Path) -> Saved:
+    tables = (POSTERIORS, PRIORS, LIKELIHOODS, NETWORKS)
+    known = [cls for table in tables for cls in table.values()] + list(parts)
+
+    def make() -> Model:
+        built = {name: build(config["parts"][name], known) for name in _PARTS}
+        return Model(**built)  # type: ignore[arg-type]
+
+    with torch.device("meta"):  # takes no memory, whatever sizes the description claims
+        expected = {k: (tuple(v.shape), v.dtype) for k, v in make().state_dict().items()}
+    weights = _weights(folder / WEIGHTS, expected)
+    with seeded(0):
+        model = make()
+    model.load_state_dict(weights)
+    objective = dict(config["objective"])
+    name = checks.choice("objective", objective.pop("objective"), [o.__name__ for o in _OBJECTIVES])
+    return Saved(
+        model=model.eval(),
+        recipe=str(config["recipe"]),
+        objective=next(o for o in _OBJECTIVES if o.__name__ == name)(**objective),
+        training=Training(**config["training"]),
+        seed=checks.seed(config["seed"]),
+        history=_history(folder / HISTORY),
+        data=dict(config["data"]),
+        figures=dict(config["figures"]),
+        versions=dict(config["versions"]),
+    )
+
+
+_PARTS = ("posterior", "prior", "likelihood")
+_OBJECTIVES = tuple(OBJECTIVES.values())
+
+
+def _text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_TEXT:
+            raise checks.StorageError(f"{path} has {size} bytes, more than any that vaelab writes.")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise checks.StorageError(f"{path} is missing; the model folder is incomplete.") from None
+    except UnicodeDecodeError as error:
+        raise checks.StorageError(f"{path} is damaged: it is not UTF-8 text.") from error
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise checks.StorageError(f"{path} is damaged: it is not JSON ({error}).") from error
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise checks.StorageError(f"{path} is damaged: it has no format number.")
+    if config["format"] > FORMAT:
+        raise checks.StorageError(
+            f"{path} has format {config['format']}, but this version of vaelab reads up to "
+            f"{FORMAT}; install a newer vaelab."
+        )
+    expected = {"format", *(f.name for f in fields(Saved)), "parts"} - {"model", "history"}
+    if set(config) != expected:
+        odd = sorted(set(config) ^ expected)
+        raise checks.StorageError(f"{path} is damaged: unknown or missing fields {odd}.")
+    return config
+
+
+def _weights(path: Path, expected: Mapping[str, tuple[Any, ...]]) -> dict[str, torch.Tensor]:
+    """The tensors of a file, once their names, shapes and types are what was expected."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            if names != set(expected):
+                odd = sorted(names ^ set(expected))
+                raise checks.StorageError(
+                    f"{path} does not belong to config.json: {len(odd)} tensors are unknown or "
+                    f"missing, first {odd[0]!r}."
+                )
+            for name, (shape, _) in expected.items():
+                found = tuple(file.get_slice(name).get_shape())
+                if found != shape:
+                    raise checks.StorageError(
+                        f"{path} does not belong to config.json: tensor {name!r} has shape "
+                        f"{found}, but {shape} is needed."
+                    )
+            weights = {name: file.get_tensor(name) for name in expected}
+    except FileNotFoundError:
+        raise checks.StorageError(f"{path} is missing; the model folder is incomplete.") from None
+    except SafetensorError as error:
+        raise checks.StorageError(f"{path} is damaged: {error}.") from error
+    for name, (_, dtype) in expected.items():
+        if weights[name].dtype != dtype:
+            raise checks.StorageError(
+                f"{path} does not belong to config.json: tensor {name!r} has type "
+                f"{weights[name].dtype}, but {dtype} is needed."
+            )
+        if not torch.isfinite(weights[name]).all():
+            raise checks.StorageError(f"{path} is damaged: tensor {name!r} holds NaN or infinity.")
+    return weights
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    try:
+        return [dict(json.loads(line)) for line in _text(path).splitlines()]
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        if isinstance(error, checks.StorageError):
+            raise
+        raise checks.StorageError(f"{path} is damaged: {error}.") from error

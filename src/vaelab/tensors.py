@@ -1,0 +1,102 @@
+"""Floor 1: data as tensors: `uint8` or `float32` at rest, `float32` in computation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab import checks
+
+__all__ = ["as_tensor", "batches", "check_data", "to_float"]
+
+
+def as_tensor(x: Any) -> Tensor:  # noqa: ANN401
+    """Data of any kind as a tensor at rest, without a copy where none is needed.
+
+    Arguments:
+        x: An array, tensor, data frame or nested list of numbers: vectors `(N, D)`, images
+            `(N, C, H, W)`, or grey images `(N, H, W)`.
+
+    Returns:
+        `(N, D)` or `(N, C, H, W)`, in `uint8` if `x` is, else in `float32`.
+
+    Raises:
+        checks.DataError: Not numbers, another number of dimensions, no data, NaN or infinity.
+
+    >>> as_tensor([[1.0, 2.0]]).dtype
+    torch.float32
+    >>> as_tensor(np.zeros((5, 28, 28), np.uint8)).shape
+    torch.Size([5, 1, 28, 28])
+    """
+    if not isinstance(x, Tensor):
+        array = np.asarray(x)
+        if array.dtype.kind not in "buif":
+            raise checks.DataError(f"data have type {array.dtype}, but they must be real numbers.")
+        if array.dtype != np.uint8:
+            array = array.astype(np.float32, copy=False)
+        if not array.flags.writeable:
+            array = array.copy()  # torch warns about memory that it may not write to
+        x = torch.from_numpy(np.ascontiguousarray(array))
+    tensor: Tensor = x.detach()
+    if tensor.is_complex():
+        raise checks.DataError("data are complex, but they must be real numbers.")
+    if tensor.dtype != torch.uint8:
+        tensor = tensor.to(torch.float32)
+    if tensor.dim() == 3:
+        tensor = tensor.unsqueeze(1)
+    if tensor.dim() not in (2, 4) or tensor.numel() == 0:
+        raise checks.DataError(
+            f"data have shape {tuple(tensor.shape)}, but vectors (N, D) or images (N, C, H, W) "
+            "with at least one datum are needed."
+        )
+    _check_finite(tensor)
+    return tensor
+
+
+def _check_finite(tensor: Tensor) -> None:
+    if tensor.dtype == torch.uint8:
+        return
+    for start, part in zip(range(0, len(tensor), 8192), tensor.split(8192), strict=True):
+        wrong = ~torch.isfinite(part)
+        if wrong.any():
+            row = start + int(wrong.flatten(1).any(1).nonzero()[0])
+            raise checks.DataError(
+                f"data hold NaN or infinity, first in row {row}; remove or fill such values."
+            )
+
+
+def check_data(x: Tensor, shape: tuple[int, ...], value_range: tuple[float, float]) -> Tensor:
+    """Returns data at rest if a model of `shape` and `value_range` can score them.
+
+    Raises:
+        checks.DataError: Another shape, or values outside the likelihood's range.
+    """
+    if tuple(x.shape[1:]) != tuple(shape):
+        raise checks.DataError(
+            f"each datum has shape {tuple(x.shape[1:])}, but the model was made for {tuple(shape)}."
+        )
+    low, high = value_range
+    if x.dtype != torch.uint8:
+        least, most = float(x.min()), float(x.max())
+        if least < low or most > high:
+            raise checks.DataError(
+                f"data range from {least:g} to {most:g}, but the likelihood needs values in "
+                f"[{low:g}, {high:g}]; rescale them, or use a Gaussian likelihood "
+                "(recipe 'gaussian')."
+            )
+    return x
+
+
+def to_float(x: Tensor) -> Tensor:
+    """Data in computation: `uint8` grey levels 0 to 255 become `float32` in [0, 1]."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x
+
+
+def batches(x: Tensor, size: int, device: torch.device | None = None) -> Iterator[Tensor]:
+    """Consecutive batches of data at rest, in computation's form, on `device`."""
+    for part in x.split(size):
+        yield to_float(part.to(device, non_blocking=True) if device is not None else part)

@@ -1,0 +1,224 @@
+"""Floor 7: the one training loop.
+
+Mini-batches are gathered from tensors in memory, without a loader. Everything random (first
+weights, order of the data, draws of z) follows from one seed, and torch's global random state is
+left as it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaelab import checks
+from vaelab.distributions import seeded
+from vaelab.latent import device_of
+from vaelab.metrics import per_datum
+from vaelab.model import Model
+from vaelab.objectives import Objective
+from vaelab.parts import fresh
+from vaelab.records import Training
+from vaelab.tensors import to_float
+
+__all__ = ["Callback", "Trained", "resolve", "train"]
+
+Callback = Callable[[str, Mapping[str, float]], None]
+
+FEW = 10_000
+"""Fewer training data than this are few: they get more passes, in smaller batches."""
+
+
+class Trained(NamedTuple):
+    """What training gives.
+
+    Attributes:
+        model: The trained model, in evaluation mode.
+        history: A record an epoch: `epoch`, `steps`, `seconds`, `learning_rate`, and `elbo`,
+            `rate`, `distortion` in nats a datum, of training (`train_...`, means over the epoch)
+            and of the data held out (`valid_...`), with the objective under its own name.
+        settings: The settings with every choice made.
+    """
+
+    model: Model
+    history: list[dict[str, float]]
+    settings: Training
+
+
+def resolve(settings: Training, count: int) -> Training:
+    """The settings with `epochs` and `batch_size` chosen for `count` training data.
+
+    From 10,000 data on: 10 epochs of batches of 256. Fewer get as many epochs as make 2,000 steps
+    or so of batches of 64.
+
+    >>> resolve(Training(), 57_000).epochs
+    10
+    """
+    few = count < FEW
+    batch_size = settings.batch_size or (64 if few else 256)
+    epochs = settings.epochs or (max(10, round(2000 * batch_size / count)) if few else 10)
+    return replace(settings, epochs=min(epochs, 1000), batch_size=min(batch_size, count))
+
+
+def train(
+    model: Model,
+    objective: Objective,
+    x: Tensor,
+    *,
+    settings: Training,
+    seed: int = 0,
+    callback: Callback | None = None,
+) -> Trained:
+    """Trains a copy of `model`, from fresh weights, to minimise `objective`.
+
+    Arguments:
+        model: The model; it is not changed.
+        objective: What is minimised.
+        x: Training data at rest, `(N, *shape)`, on any device.
+        settings: How to train; see `Training`.
+        seed: Everything random follows from it.
+        callback: Called with `"step"` or `"epoch"` and named values.
+
+    Returns:
+        The trained model, its history and the settings used.
+
+    Raises:
+        checks.TrainingError: The loss is NaN or infinite.
+    """
+    with seeded(checks.seed(seed)):
+        order = torch.randperm(len(x))
+        held = _held_out(settings.validation_fraction, len(x))
+        valid, order = x[order[:held]], order[held:]
+        settings = resolve(settings, len(order))
+        model = fresh(model).to(x.device).train()
+        for part in model.parts.values():
+            part.start(to_float(x[order[:FEW]]))
+        loop = _Loop(model, objective, x, order, settings, callback)
+        history = []
+        for _ in range(loop.epochs):
+            record = loop.epoch() | _validate(model, objective, valid, seed, loop.steps)
+            history.append(record)
+            if callback is not None:
+                callback("epoch", record)
+    return Trained(model.eval(), history, settings)
+
+
+def _held_out(fraction: float, count: int) -> int:
+    if fraction == 0 or count == 1:
+        return 0
+    return min(max(1, round(fraction * count)), count - 1)
+
+
+def _validate(
+    model: Model, objective: Objective, valid: Tensor, seed: int, steps: int
+) -> dict[str, float]:
+    """The same objective on the data held out, always with the same draws."""
+    if len(valid) == 0:
+        return {}
+    model.eval()
+    terms = per_datum(model, objective, valid, seed=seed, step=steps)
+    model.train()
+    return _named("valid", objective, [float(values.mean()) for values in terms])
+
+
+def _named(prefix: str, objective: Objective, means: Sequence[float]) -> dict[str, float]:
+    loss, rate, distortion = means
+    return {
+        f"{prefix}_{objective.name}": -loss,
+        f"{prefix}_elbo": -(rate + distortion),
+        f"{prefix}_rate": rate,
+        f"{prefix}_distortion": distortion,
+    }
+
+
+class _Loop:
+    """The state of a training run: what a step changes."""
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        x: Tensor,
+        order: Tensor,
+        settings: Training,
+        callback: Callback | None,
+    ) -> None:
+        self.model, self.objective, self.x, self.order = model, objective, x, order
+        self.settings, self.callback = settings, callback
+        self.epochs = settings.epochs or 1
+        self.batch_size = settings.batch_size or len(order)
+        self.total = self.epochs * math.ceil(len(order) / self.batch_size)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._share)
+        self.steps = 0
+        self.done = 0
+        self.started = time.perf_counter()
+
+    def _share(self, step: int) -> float:
+        """Share of the largest learning rate at a step: a linear rise, then half a cosine."""
+        rise = self.settings.warmup * self.total
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, self.total - rise)))
+
+    def epoch(self) -> dict[str, float]:
+        """One pass over the data in a new order; returns its record."""
+        sums = torch.zeros(3, device=self.x.device)
+        order = self.order[torch.randperm(len(self.order))]
+        rate = self.schedule.get_last_lr()[0]
+        for rows in order.split(self.batch_size):
+            sums += self._step(rows)
+        self.done += 1
+        return {
+            "epoch": float(self.done),
+            "steps": float(self.steps),
+            "seconds": time.perf_counter() - self.started,
+            "learning_rate": rate,
+        } | _named("train", self.objective, (sums / len(order)).tolist())
+
+    def _step(self, rows: Tensor) -> Tensor:
+        """One step on the data in `rows`; returns the sums of loss, rate and distortion."""
+        batch = to_float(self.x[rows.to(self.x.device)])
+        terms = self.objective(self.model, batch, step=self.steps)
+        loss = terms.loss.mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        if not torch.isfinite(loss + norm):
+            raise checks.TrainingError(
+                f"the loss or its gradient is not finite at step {self.steps + 1}; lower the "
+                f"learning rate (it is {self.settings.learning_rate:g}) or check the data's range."
+            )
+        self.optimizer.step()
+        self.schedule.step()
+        self.steps += 1
+        sums = torch.stack([terms.loss.detach(), terms.rate.detach(), terms.distortion.detach()])
+        self._tell(sums, len(rows))
+        return sums.sum(1)
+
+    def _tell(self, terms: Tensor, count: int) -> None:
+        if self.callback is None:
+            return
+        _, rate, distortion = terms.mean(1).tolist()
+        self.callback(
+            "step",
+            {
+                "step": self.steps,
+                "steps": self.total,
+                "images": count,
+                "elbo": -(rate + distortion),
+                "rate": rate,
+                "distortion": distortion,
+            },
+        )
