@@ -63,10 +63,10 @@ def integer(name: str, value: object, *, least: int = 1, most: int | None = None
     allowed = f"a whole number of at least {least}"
     if most is not None:
         allowed = f"a whole number from {least} to {most}"
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
+    whole = int(value) if isinstance(value, Integral) and type(value) is not bool else None
+    if whole is None or whole < least or (most is not None and whole > most):
         raise ArgumentError(f"{name} = {value!r}, but it must be {allowed}.")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    return whole
 
 
 def number(
@@ -95,16 +95,16 @@ def number(
         )
         if bound is not None
     ]
-    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    real = float(value) if isinstance(value, Real) and type(value) is not bool else math.nan
     if (
-        not fits
-        or (above is not None and not value > above)  # type: ignore[operator]
-        or (least is not None and value < least)  # type: ignore[operator]
-        or (most is not None and value > most)  # type: ignore[operator]
+        not math.isfinite(real)
+        or (above is not None and real <= above)
+        or (least is not None and real < least)
+        or (most is not None and real > most)
     ):
         allowed = " ".join(["a finite number", " and ".join(limits)]).strip()
         raise ArgumentError(f"{name} = {value!r}, but it must be {allowed}.")
-    return float(value)  # type: ignore[arg-type]
+    return real
 
 
 def seed(value: object) -> int:

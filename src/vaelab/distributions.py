@@ -20,7 +20,7 @@ from vaelab.divergences import normal_formula
 __all__ = ["DiagonalNormal", "GreyBernoulli", "isolated", "kl", "kl_per_dimension", "seeded"]
 
 
-class DiagonalNormal(Independent):
+class DiagonalNormal(Independent):  # type: ignore[type-arg]
     """Normal distribution over vectors with independent coordinates: event `(D,)`.
 
     Arguments:
@@ -39,15 +39,17 @@ class DiagonalNormal(Independent):
     @property
     def loc(self) -> Tensor:
         """Means `(..., D)`."""
-        return self.base_dist.loc
+        loc: Tensor = self.base_dist.loc
+        return loc
 
     @property
     def scale(self) -> Tensor:
         """Standard deviations `(..., D)`."""
-        return self.base_dist.scale
+        scale: Tensor = self.base_dist.scale
+        return scale
 
 
-class GreyBernoulli(Independent):
+class GreyBernoulli(Independent):  # type: ignore[type-arg]
     """Bernoulli distribution over bits that also scores grey levels.
 
     For a bit x, log p(x) = x ln μ + (1 − x) ln(1 − μ). For a grey level x in [0, 1] the same
@@ -66,7 +68,7 @@ class GreyBernoulli(Independent):
         )
 
 
-@register_kl(DiagonalNormal, DiagonalNormal)
+@register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[no-untyped-call, untyped-decorator]
 def _kl_diagonal_normal(p: DiagonalNormal, q: DiagonalNormal) -> Tensor:
     return kl_per_dimension(p, q).sum(-1)
 
@@ -112,9 +114,7 @@ def isolated(generator: torch.Generator | None) -> Iterator[None]:
         try:
             yield
         finally:
-            state = (
-                torch.cuda.get_rng_state(generator.device) if devices else torch.get_rng_state()
-            )
+            state = torch.cuda.get_rng_state(generator.device) if devices else torch.get_rng_state()
             generator.set_state(state)
 
 

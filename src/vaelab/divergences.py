@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["KLEstimate", "kl_normal", "kl_normal_monte_carlo", "kl_normal_quadrature", "normal_formula"]
+__all__ = [
+    "KLEstimate",
+    "kl_normal",
+    "kl_normal_monte_carlo",
+    "kl_normal_quadrature",
+    "normal_formula",
+]
 
 
-def kl_normal(p_loc: Any, p_scale: Any, q_loc: Any, q_scale: Any) -> Any:  # noqa: ANN401
+def kl_normal(p_loc: Any, p_scale: Any, q_loc: Any, q_scale: Any) -> Any:
     r"""KL(N(p_loc, p_scale²) ‖ N(q_loc, q_scale²)), element by element, in nats.
 
     With r = p_scale / q_scale and d = (p_loc − q_loc) / q_scale,
@@ -67,7 +73,7 @@ def kl_normal(p_loc: Any, p_scale: Any, q_loc: Any, q_scale: Any) -> Any:  # noq
     return result if np.ndim(result) else float(result)
 
 
-def normal_formula(p_loc: Any, p_scale: Any, q_loc: Any, q_scale: Any, *, log: Any) -> Any:  # noqa: ANN401
+def normal_formula(p_loc: Any, p_scale: Any, q_loc: Any, q_scale: Any, *, log: Any) -> Any:
     """The formula of `kl_normal`, unchecked: for values that a part has made itself."""
     ratio = p_scale / q_scale
     shift = (p_loc - q_loc) / q_scale
@@ -80,7 +86,9 @@ def _kl_of_tensors(arguments: dict[str, Any]) -> torch.Tensor:
     like = next(value for value in arguments.values() if _is_tensor(value))
     dtype = like.dtype if like.is_floating_point() else torch.get_default_dtype()
     tensors = {
-        name: value if _is_tensor(value) else torch.as_tensor(value, dtype=dtype, device=like.device)
+        name: value
+        if _is_tensor(value)
+        else torch.as_tensor(value, dtype=dtype, device=like.device)
         for name, value in arguments.items()
     }
     for name, tensor in tensors.items():
@@ -90,7 +98,7 @@ def _kl_of_tensors(arguments: dict[str, Any]) -> torch.Tensor:
         if wrong.any():
             _refuse(name, float(tensor[wrong].flatten()[0]))
     try:
-        torch.broadcast_shapes(*(tensor.shape for tensor in tensors.values()))
+        torch.broadcast_tensors(*tensors.values())
     except RuntimeError:
         _refuse_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
     result: torch.Tensor = normal_formula(*tensors.values(), log=torch.log)
@@ -104,9 +112,7 @@ class KLEstimate(NamedTuple):
     error: float
 
 
-def kl_normal_quadrature(
-    p_loc: float, p_scale: float, q_loc: float, q_scale: float
-) -> KLEstimate:
+def kl_normal_quadrature(p_loc: float, p_scale: float, q_loc: float, q_scale: float) -> KLEstimate:
     """The same divergence by adaptive quadrature of ∫ p ln(p/q), a check on the closed form.
 
     The integral is taken over u = (x − p_loc) / p_scale from −40 to 40, where the mass left out is
@@ -129,7 +135,9 @@ def kl_normal_quadrature(
         log_ratio = math.log(q_scale) - math.log(p_scale) + 0.5 * (v * v - u * u)
         return density * log_ratio
 
-    value, error = quad(integrand, -40, 40, points=(-4, 0, 4), limit=400, epsabs=1e-13, epsrel=1e-12)
+    value, error = quad(
+        integrand, -40, 40, points=(-4, 0, 4), limit=400, epsabs=1e-13, epsrel=1e-12
+    )
     return KLEstimate(float(value), float(error))
 
 
@@ -176,7 +184,7 @@ def _is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _as_float_array(name: str, value: Any) -> np.ndarray:  # noqa: ANN401
+def _as_float_array(name: str, value: Any) -> np.ndarray:
     import numpy as np
 
     try:

@@ -73,7 +73,7 @@ def decode(model: Model, z: np.ndarray) -> np.ndarray:
     device = device_of(model)
     parts = [
         model.decode(part.to(device)).mean.cpu()
-        for part in torch.from_numpy(np.ascontiguousarray(points)).split(BATCH)
+        for part in torch.split(torch.from_numpy(np.ascontiguousarray(points)), BATCH)
     ]
     return torch.cat(parts).numpy()
 

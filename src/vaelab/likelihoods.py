@@ -58,7 +58,8 @@ class Likelihood(Part):
 
     def location(self, z: Tensor) -> Tensor:
         """The network's output plus the offset, `(..., *shape)`, in `float32`."""
-        return self.network(z).float() + self.offset
+        features: Tensor = self.network(z)
+        return features.float() + self.offset
 
 
 class Bernoulli(Likelihood):
@@ -141,7 +142,7 @@ class Gaussian(Likelihood):
             variance = variance.mean()
         self.raw_log_scale.copy_(0.5 * variance.clamp_min(1e-6).log())
 
-    def forward(self, z: Tensor) -> Independent:
+    def forward(self, z: Tensor) -> Distribution:
         """Latent points `(..., D)` to a distribution with batch `(...)` and event `shape`."""
         loc = self.location(z)
         if self.raw_log_scale is None:

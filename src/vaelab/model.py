@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -63,20 +65,17 @@ class Model(nn.Module):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one datum: `(C, H, W)` or `(D,)`."""
-        shape: tuple[int, ...] = self.parts["posterior"].shape
-        return shape
+        return cast("Posterior", self.parts["posterior"]).shape
 
     @property
     def latent_dim(self) -> int:
         """D, the number of latent dimensions."""
-        latent_dim: int = self.parts["posterior"].latent_dim
-        return latent_dim
+        return cast("Posterior", self.parts["posterior"]).latent_dim
 
     @property
     def value_range(self) -> tuple[float, float]:
         """Smallest and largest value of x that the likelihood can score."""
-        value_range: tuple[float, float] = self.parts["likelihood"].value_range
-        return value_range
+        return cast("Likelihood", self.parts["likelihood"]).value_range
 
     def encode(self, x: Tensor) -> Distribution:
         """q(z|x) of data `(..., *shape)` in `float32`: batch `(...)`, event `(D,)`."""

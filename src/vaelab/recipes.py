@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vaelab import checks
@@ -51,8 +51,8 @@ class Recipe:
     posterior: Posterior
     prior: Prior
     likelihood: Likelihood
-    objective: Objective = ELBO()
-    training: Training = Training()
+    objective: Objective = field(default_factory=ELBO)
+    training: Training = field(default_factory=Training)
 
     def model(self) -> Model:
         """The model that the parts make; training copies it and gives the copy fresh weights."""

@@ -62,7 +62,9 @@ class Dataset:
                 digest.update(b"none")
                 continue
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            for start in range(0, len(array), 8192):  # by slices: a memory map is never loaded whole
+            for start in range(
+                0, len(array), 8192
+            ):  # by slices: a memory map is never loaded whole
                 digest.update(array[start : start + 8192].tobytes())
         return digest.hexdigest()
 
@@ -72,7 +74,7 @@ class Dataset:
             return self
         import numpy as np
 
-        keep = np.sort(np.random.default_rng(0).permutation(len(self))[:most])
+        keep = np.sort(np.random.RandomState(0).permutation(len(self))[:most])
         return Dataset(
             x=self.x[keep],
             y=None if self.y is None else self.y[keep],

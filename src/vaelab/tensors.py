@@ -14,7 +14,7 @@ from vaelab import checks
 __all__ = ["as_tensor", "batches", "check_data", "to_float"]
 
 
-def as_tensor(x: Any) -> Tensor:  # noqa: ANN401
+def as_tensor(x: Any) -> Tensor:
     """Data of any kind as a tensor at rest, without a copy where none is needed.
 
     Arguments:
@@ -60,7 +60,7 @@ def as_tensor(x: Any) -> Tensor:  # noqa: ANN401
 def _check_finite(tensor: Tensor) -> None:
     if tensor.dtype == torch.uint8:
         return
-    for start, part in zip(range(0, len(tensor), 8192), tensor.split(8192), strict=True):
+    for start, part in zip(range(0, len(tensor), 8192), torch.split(tensor, 8192), strict=True):
         wrong = ~torch.isfinite(part)
         if wrong.any():
             row = start + int(wrong.flatten(1).any(1).nonzero()[0])
@@ -98,5 +98,5 @@ def to_float(x: Tensor) -> Tensor:
 
 def batches(x: Tensor, size: int, device: torch.device | None = None) -> Iterator[Tensor]:
     """Consecutive batches of data at rest, in computation's form, on `device`."""
-    for part in x.split(size):
+    for part in torch.split(x, size):
         yield to_float(part.to(device, non_blocking=True) if device is not None else part)

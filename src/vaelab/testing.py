@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab.distributions import DiagonalNormal, seeded
+from vaelab.distributions import seeded
 from vaelab.likelihoods import Likelihood
 from vaelab.parts import Part, build, describe, fresh
 from vaelab.posteriors import Posterior

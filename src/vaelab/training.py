@@ -11,18 +11,17 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from vaelab import checks
 from vaelab.distributions import seeded
-from vaelab.latent import device_of
 from vaelab.metrics import per_datum
 from vaelab.model import Model
 from vaelab.objectives import Objective
-from vaelab.parts import fresh
+from vaelab.parts import Part, fresh
 from vaelab.records import Training
 from vaelab.tensors import to_float
 
@@ -97,7 +96,7 @@ def train(
         settings = resolve(settings, len(order))
         model = fresh(model).to(x.device).train()
         for part in model.parts.values():
-            part.start(to_float(x[order[:FEW]]))
+            cast("Part", part).start(to_float(x[order[:FEW]]))
         loop = _Loop(model, objective, x, order, settings, callback)
         history = []
         for _ in range(loop.epochs):
@@ -176,8 +175,8 @@ class _Loop:
         """One pass over the data in a new order; returns its record."""
         sums = torch.zeros(3, device=self.x.device)
         order = self.order[torch.randperm(len(self.order))]
-        rate = self.schedule.get_last_lr()[0]
-        for rows in order.split(self.batch_size):
+        rate = float(self.schedule.get_last_lr()[0])
+        for rows in torch.split(order, self.batch_size):
             sums += self._step(rows)
         self.done += 1
         return {

@@ -1,0 +1,12 @@
+"""Floor 1: data sets by name, verified, as records in memory.
+
+`load` finds a data set in `$VAELAB_DATA`, in the user's cache, on the system, or downloads it;
+`describe` tells what there is and where it would come from. What is accepted is decided by the
+SHA-256 of each uncompressed file, wherever it lies.
+"""
+
+from __future__ import annotations
+
+from vaelab.data.loading import Listing, describe, load, names
+
+__all__ = ["Listing", "describe", "load", "names"]

@@ -1,0 +1,85 @@
+"""Floor 1: progress bars on a terminal; silent where standard error is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Download", "TrainingBar"]
+
+INTERVAL = 0.2
+"""Seconds between two redrawings."""
+
+
+class TrainingBar:
+    """A callback for training that draws a bar: data a second, nats, and the time that is left.
+
+    Arguments:
+        name: What is trained.
+        position: Line of the bar, where several are drawn at once.
+    """
+
+    def __init__(self, name: str, position: int = 0) -> None:
+        self.name, self.position = name, position
+        self.bar: Any = None
+        self.seen, self.drawn = 0, 0.0
+
+    def __call__(self, event: str, values: Mapping[str, float]) -> None:
+        """Takes the values of a step; see `vaelab.training.Callback`."""
+        if event != "step":
+            return
+        self.seen += int(values["images"])
+        now = time.monotonic()
+        if now - self.drawn < INTERVAL and values["step"] < values["steps"]:
+            return
+        self._draw(values)
+        self.drawn = now
+
+    def _draw(self, values: Mapping[str, float]) -> None:
+        if self.bar is None:
+            self.bar = _bar(self.name, self.position, total=int(values["steps"]))
+            self.started = time.monotonic()
+        elapsed = time.monotonic() - self.started
+        speed = f"{self.seen / elapsed:,.0f} images/s" if elapsed > 0 else ""
+        self.bar.n = int(values["step"])
+        self.bar.set_postfix_str(
+            f"{speed}, ELBO {values['elbo']:.1f}, rate {values['rate']:.1f}, "
+            f"distortion {values['distortion']:.1f} nats"
+        )
+        if values["step"] >= values["steps"]:
+            self.bar.close()
+
+
+class Download:
+    """A callback for downloads: a bar for each file."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.name = ""
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """Takes the bytes of a file that are there, and how many there will be."""
+        if self.bar is None or name != self.name:
+            if self.bar is not None:
+                self.bar.close()
+            self.bar, self.name = _bar(name, 0, total=total, bytes_=True), name
+        self.bar.total, self.bar.n = total, done
+        self.bar.refresh()
+
+
+def _bar(name: str, position: int, *, total: int | None, bytes_: bool = False) -> Any:
+    from tqdm import tqdm
+
+    layout = "{desc}: {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}"
+    return tqdm(
+        desc=f"{name:<14}",
+        total=total,
+        position=position,
+        disable=None,  # draws nothing unless the file is a terminal
+        file=sys.stderr,
+        unit="B" if bytes_ else "step",
+        unit_scale=bytes_,
+        bar_format=None if bytes_ else layout,
+    )

@@ -1,0 +1,116 @@
+"""Floor 12: the report: one self-contained HTML file, and each of its figures as PNG."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaelab import files, plots
+from vaelab.comparison import Comparison
+from vaelab.exhibits import Exhibits
+from vaelab.report.figures import FIGURES, kl_figure, kl_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURES", "PAGE", "draw", "write"]
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure of the page: its PNG as text, and what a reader without eyes is told."""
+
+    name: str
+    source: str
+    alt: str
+
+
+def draw(exhibits: Exhibits) -> dict[str, Figure]:
+    """All figures that suit the data, by name: vectors have no pictures of data."""
+    shape = next(iter(exhibits.models.values())).model_.shape
+    wanted = FIGURES if len(shape) == 3 else ("latent", "paths", "history")
+    return {name: FIGURES[name](exhibits) for name in wanted} | {"kl": kl_figure()}
+
+
+def write(
+    folder: str | os.PathLike[str],
+    comparison: Comparison,
+    exhibits: Exhibits,
+    *,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Path:
+    """Writes `report.html` and `figures/*.png` into a folder; returns the page's path.
+
+    Arguments:
+        folder: The folder of the comparison.
+        comparison: The models and their figures.
+        exhibits: What is shown of them.
+        command: How to repeat it; shown on the page.
+        progress: Called with the name of each file that was written.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    folder = Path(folder)
+    pictures = {}
+    for name, figure in draw(exhibits).items():
+        png = plots.png_bytes(figure)
+        path = files.write_atomically(folder / "figures" / f"{name}.png", png)
+        source = "data:image/png;base64," + base64.b64encode(png).decode()
+        pictures[name] = _Picture(name, source, _ALT[name])
+        if progress is not None:
+            progress(str(path))
+    page = _render(comparison, exhibits, pictures, command)
+    return files.write_atomically(folder / PAGE, page)
+
+
+def _render(
+    comparison: Comparison, exhibits: Exhibits, pictures: Mapping[str, _Picture], command: str
+) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["signed"] = lambda value, places=2: f"{value:.{places}f}".replace("-", "−")
+    template = (resources("vaelab.report") / "page.html").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        comparison=comparison,
+        models=comparison.figures,
+        settings={name: vae.training_ for name, vae in comparison.models.items()},
+        objectives={name: vae.recipe_.objective.name for name, vae in comparison.models.items()},
+        pictures=pictures,
+        point=", ".join(f"{c:g}" for c in next(iter(exhibits.points.values()))),
+        ends=_ends(exhibits) if "interpolation" in pictures else {},
+        by_data=exhibits.ends is None,
+        names=exhibits.strips.names,
+        kl_rows=kl_rows(),
+        command=command,
+        date=time.strftime("%Y-%m-%d"),
+    )
+
+
+def _ends(exhibits: Exhibits) -> dict[str, tuple[str, str]]:
+    def text(point: Any) -> str:
+        return "(" + ", ".join(f"{c:.2f}" for c in point).replace("-", "−") + ")"
+
+    return {name: (text(p[0]), text(p[-1])) for name, p in exhibits.strips.paths.items()}
+
+
+_ALT = {
+    "latent": "Scatter plots of the latent coordinates of every datum, a panel a model, by class",
+    "reconstructions": "Grid of pictures: an example of each class and its reconstructions",
+    "decode": "Pictures that the models decode the same latent point to, side by side",
+    "interpolation": "Rows of pictures from one latent point to another, a row a model",
+    "paths": "The latent maps again with the path of the interpolation drawn on them",
+    "manifold": "Mosaics of pictures decoded from a grid of latent points, one a model",
+    "history": "Curves of ELBO, rate and distortion during training",
+    "kl": "Curves of the KL divergence in closed form with quadrature's values on them",
+}
