@@ -63,7 +63,9 @@ def integer(name: str, value: object, *, least: int = 1, most: int | None = None
     allowed = f"a whole number of at least {least}"
     if most is not None:
         allowed = f"a whole number from {least} to {most}"
-    whole = int(value) if isinstance(value, Integral) and type(value) is not bool else None
+    whole: int | None = None
+    if not isinstance(value, bool) and isinstance(value, Integral):
+        whole = int(value)
     if whole is None or whole < least or (most is not None and whole > most):
         raise ArgumentError(f"{name} = {value!r}, but it must be {allowed}.")
     return whole
@@ -95,7 +97,9 @@ def number(
         )
         if bound is not None
     ]
-    real = float(value) if isinstance(value, Real) and type(value) is not bool else math.nan
+    real = math.nan
+    if not isinstance(value, bool) and isinstance(value, Real):
+        real = float(value)
     if (
         not math.isfinite(real)
         or (above is not None and real <= above)

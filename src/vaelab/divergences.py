@@ -8,7 +8,7 @@ is trained with and what `vaelab.kl_normal` returns are the same code.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from vaelab import checks
 
@@ -66,10 +66,9 @@ def kl_normal(p_loc: Any, p_scale: Any, q_loc: Any, q_scale: Any) -> Any:
         if wrong.any():
             _refuse(name, float(array[wrong].flat[0]))
     try:
-        np.broadcast_shapes(*(array.shape for array in arrays.values()))
+        result = normal_formula(*arrays.values(), log=np.log)
     except ValueError:
         _refuse_shapes({name: array.shape for name, array in arrays.items()})
-    result = normal_formula(*arrays.values(), log=np.log)
     return result if np.ndim(result) else float(result)
 
 
@@ -98,10 +97,9 @@ def _kl_of_tensors(arguments: dict[str, Any]) -> torch.Tensor:
         if wrong.any():
             _refuse(name, float(tensor[wrong].flatten()[0]))
     try:
-        torch.broadcast_tensors(*tensors.values())
+        result: torch.Tensor = normal_formula(*tensors.values(), log=torch.log)
     except RuntimeError:
         _refuse_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    result: torch.Tensor = normal_formula(*tensors.values(), log=torch.log)
     return result
 
 
@@ -196,11 +194,11 @@ def _as_float_array(name: str, value: Any) -> np.ndarray:
         ) from None
 
 
-def _refuse(name: str, value: float) -> None:
+def _refuse(name: str, value: float) -> NoReturn:
     allowed = "finite and above 0" if name.endswith("scale") else "finite"
     raise checks.ArgumentError(f"{name} holds {value}, but every value must be {allowed}.")
 
 
-def _refuse_shapes(shapes: dict[str, tuple[int, ...]]) -> None:
+def _refuse_shapes(shapes: dict[str, tuple[int, ...]]) -> NoReturn:
     found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     raise checks.ArgumentError(f"shapes do not broadcast: {found}; give equal shapes or numbers.")

@@ -32,8 +32,8 @@ __all__ = ["RECIPES", "Recipe", "build", "options"]
 
 Shape = tuple[int, ...]
 
-ENCODER = (512, 256)
-DECODER = (128, 256, 512)
+ENCODER = (256, 128, 128)
+DECODER = (128, 128, 128, 256)
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,7 +127,7 @@ class Training:
     learning_rate: float = 4e-3
     warmup: float = 0.2
     weight_decay: float = 0.0
-    clip_norm: float = 100.0
+    clip_norm: float = 300.0
     validation_fraction: float = 0.05
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ def resolve(settings: Training, count: int) -> Training:
     10
     """
     few = count < FEW
-    batch_size = settings.batch_size or (64 if few else 256)
+    batch_size = settings.batch_size or (64 if few else 128)
     epochs = settings.epochs or (max(10, round(2000 * batch_size / count)) if few else 10)
     return replace(settings, epochs=min(epochs, 1000), batch_size=min(batch_size, count))
 

@@ -1,0 +1,70 @@
+"""Floor 15: the command line. Each command calls public functions; torch is loaded when needed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from vaelab import __version__, checks
+from vaelab.cli import facts, models, runs
+from vaelab.cli.group import Group
+from vaelab.cli.shared import fail, warn
+
+__all__ = ["cli", "main"]
+
+COMMANDS = (
+    runs.compare,
+    runs.train,
+    models.evaluate,
+    models.encode,
+    models.decode,
+    models.interpolate,
+    models.plot,
+    models.sample,
+    runs.report,
+    facts.kl,
+    facts.list_recipes,
+    facts.list_datasets,
+)
+
+
+@click.group(
+    cls=Group,
+    commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="vaelab")
+def cli() -> None:
+    """Train variational autoencoders side by side, look at them, and trust their numbers.
+
+    DATA is the name of a data set ('vaelab datasets'); MODEL is a model folder. Lists and points
+    are separated by commas, without spaces. All energies are in nats per datum.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line; ends the process with 0, 1, 2 or 130."""
+    warnings.showwarning = warn  # this process is ours: a warning is told in one line
+    try:
+        code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
+    except click.exceptions.Abort:
+        fail("interrupted.", 130)
+    except click.ClickException as error:
+        fail(error.format_message(), error.exit_code)
+    except checks.VaelabError as error:
+        fail(str(error), 1)
+    except MemoryError:
+        fail("out of memory; use fewer data (--limit) or smaller batches (--batch-size).", 1)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of our output has left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}.", 1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,96 @@
+"""Floor 14: the commands that need no model: kl, recipes, datasets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from vaelab import checks
+from vaelab.cli.group import figure_options, numbers
+from vaelab.cli.shared import deliver
+
+
+@click.command()
+@click.option("--p", "p", callback=numbers, required=True, metavar="MEAN,SCALE")
+@click.option("--q", "q", callback=numbers, required=True, metavar="MEAN,SCALE")
+@click.option("--draws", type=int, default=100_000, show_default=True, help="Of Monte Carlo.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of Monte Carlo.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@figure_options
+def kl(
+    p: tuple[float, ...],
+    q: tuple[float, ...],
+    draws: int,
+    seed: int,
+    as_json: bool,
+    save: Path | None,
+    show: bool,
+) -> None:
+    """Print the KL divergence of two Gaussians.
+
+    KL(p ‖ q) in nats, by the closed form, by quadrature and by Monte Carlo.
+
+    \b
+    Example:  vaelab kl --p 0,1 --q 1,2
+    """
+    from vaelab.divergences import kl_normal, kl_normal_monte_carlo, kl_normal_quadrature
+
+    for name, value in (("p", p), ("q", q)):
+        if len(value) != 2:
+            raise checks.ArgumentError(
+                f"--{name} has {len(value)} numbers, but it must be MEAN,SCALE, such as 0,1."
+            )
+    closed = kl_normal(*p, *q)
+    quadrature = kl_normal_quadrature(*p, *q)
+    monte_carlo = kl_normal_monte_carlo(*p, *q, draws=draws, seed=seed)
+    if as_json:
+        document = {
+            "p": {"mean": p[0], "scale": p[1]},
+            "q": {"mean": q[0], "scale": q[1]},
+            "closed_form": closed,
+            "quadrature": quadrature.value,
+            "quadrature_error": quadrature.error,
+            "monte_carlo": monte_carlo.value,
+            "monte_carlo_se": monte_carlo.error,
+            "draws": draws,
+            "seed": seed,
+        }
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo(f"KL(N({p[0]:g}, {p[1]:g}²) ‖ N({q[0]:g}, {q[1]:g}²)), in nats")
+        click.echo(f"closed form   {closed:.10g}")
+        click.echo(f"quadrature    {quadrature.value:.10g}  (error at most {quadrature.error:.1e})")
+        click.echo(
+            f"Monte Carlo   {monte_carlo.value:.10g}  (standard error {monte_carlo.error:.1e}, "
+            f"{draws:,} draws, seed {seed})"
+        )
+    if save is not None or show:
+        from vaelab import plots
+
+        deliver({"kl": plots.kl_densities((p[0], p[1]), (q[0], q[1]), kl=closed)}, save, show)
+
+
+@click.command(name="recipes")
+def list_recipes() -> None:
+    """List the recipes and their options."""
+    from vaelab.recipes import RECIPES, options
+
+    for name, recipe in RECIPES.items():
+        summary = (recipe.__doc__ or "").strip().splitlines()[0]
+        settings = ", ".join(f"{key}={value:g}" for key, value in options(name).items())
+        click.echo(f"{name:<16}{summary}\n{'':<16}options: {settings}")
+
+
+@click.command(name="datasets")
+def list_datasets() -> None:
+    """List the data sets and where they are."""
+    from vaelab.data import describe
+
+    for row in describe():
+        shape = " × ".join(str(size) for size in row.shape)
+        click.echo(
+            f"{row.name:<16}{row.train:,} + {row.test:,} of {shape}, {row.licence}, "
+            f"from {row.place}"
+        )

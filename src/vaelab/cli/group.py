@@ -1,0 +1,100 @@
+"""Floor 13: the group of commands, and the options that several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from vaelab import checks
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def numbers(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """Reads numbers separated by commas, negative ones included: `-0.5,0.2`."""
+    try:
+        return None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not numbers separated by commas, such as 0.5,-0.2."
+        ) from None
+
+
+def names(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
+    """Reads names separated by commas."""
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+class Group(click.Group):
+    """Commands from the main job to the small ones, with a hint for a mistyped name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of the table."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but an unknown name is answered with the nearest one."""
+        try:
+            checks.choice("command", args[0], self.list_commands(ctx))
+        except checks.ArgumentError as error:
+            if not args[0].startswith("-"):
+                raise click.UsageError(str(error), ctx) from None
+        return super().resolve_command(ctx, args)
+
+
+def options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order they are shown."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+training_options = options(
+    click.option("--latent-dim", type=int, default=2, show_default=True, help="Latent dimensions."),
+    click.option("--epochs", type=int, help="Passes over the data. [default: by their number]"),
+    click.option("--batch-size", type=int, help="Data a step. [default: by their number]"),
+    click.option("--learning-rate", type=float, help="Adam's largest. [default: the recipe's]"),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random."),
+    click.option("--limit", type=int, help="Use at most this many training and test data each."),
+)
+figure_options = options(
+    click.option("--save", type=click.Path(path_type=Path), help="Folder for the figures."),
+    click.option("--show", is_flag=True, help="Open the figures in a window."),
+)
+point_option = click.option(
+    "--at",
+    "point",
+    callback=numbers,
+    metavar="Z1,Z2",
+    help="Latent point to decode. [default: 0.5,0.2]",
+)
+ends_options = options(
+    click.option(
+        "--start",
+        callback=numbers,
+        metavar="Z1,Z2",
+        help="Latent point to interpolate from. [default: a test datum's mean]",
+    ),
+    click.option(
+        "--end",
+        callback=numbers,
+        metavar="Z1,Z2",
+        help="Latent point to interpolate to. [default: that of one of another class]",
+    ),
+    click.option("--steps", type=int, default=11, show_default=True, help="Of the interpolation."),
+)
+data_option = click.option(
+    "--data", help="Data set. [default: the one the first model was trained on]"
+)
+models_argument = click.argument("models", nargs=-1, required=True, metavar="MODEL...")

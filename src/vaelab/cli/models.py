@@ -1,0 +1,157 @@
+"""Floor 14: the commands that use trained models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vaelab.cli.group import (
+    data_option,
+    ends_options,
+    figure_options,
+    models_argument,
+    point_option,
+)
+from vaelab.cli.shared import (
+    both_ends,
+    deliver,
+    exhibits,
+    load_data,
+    load_models,
+    plot_one,
+    print_figures,
+)
+
+FIGURES = ("latent", "reconstructions", "decode", "interpolation", "paths", "manifold", "history")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("data", required=False)
+@click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
+@click.option("--limit", type=int, help="Use at most this many training and test data each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def evaluate(
+    model: str, data: str | None, particles: int, limit: int | None, as_json: bool
+) -> None:
+    """Print the figures of a model on test data.
+
+    \b
+    Example:  vaelab evaluate runs/mnist/vae --particles 500
+    """
+    from vaelab.comparison import evaluate as judge
+
+    (name, vae), *_ = load_models([model]).items()
+    training_data, test = load_data(data or vae.data_["name"], limit)
+    figures = judge(vae, test, training_data, particles=particles)
+    if as_json:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        print_figures(name, figures)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("data")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help=".npz or .csv file.")
+@click.option("--limit", type=int, help="Use at most this many training and test data each.")
+def encode(model: str, data: str, out: Path, limit: int | None) -> None:
+    """Write the latent means and scales of data to a file.
+
+    \b
+    Example:  vaelab encode runs/mnist/vae mnist --out mnist-codes.npz
+    """
+    from vaelab.encoding import write_codes
+
+    ((_, vae),) = load_models([model]).items()
+    click.echo(write_codes(out, vae, load_data(data, limit)))
+
+
+@click.command()
+@models_argument
+@point_option
+@figure_options
+def decode(models: tuple[str, ...], point: tuple[float, ...] | None, **out: Any) -> None:
+    """Decode a latent point, models side by side.
+
+    \b
+    Example:  vaelab decode runs/mnist/vae runs/mnist/conv --at -0.5,0.2 --save figures
+    """
+    plot_one("decode", exhibits(models, None, point=point), **out)
+
+
+@click.command()
+@models_argument
+@ends_options
+@data_option
+@figure_options
+def interpolate(
+    models: tuple[str, ...],
+    start: tuple[float, ...] | None,
+    end: tuple[float, ...] | None,
+    steps: int,
+    data: str | None,
+    **out: Any,
+) -> None:
+    """Decode the path between two latent points, a row a model.
+
+    \b
+    Example:  vaelab interpolate runs/mnist/vae --start -1,0 --end 1.5,0.5 --steps 15
+    """
+    ends = both_ends(start, end)
+    named = data if ends is None or data is not None else False
+    plot_one("interpolation", exhibits(models, named, ends=ends, steps=steps), **out)
+
+
+@click.command()
+@click.argument("figure", type=click.Choice(FIGURES))
+@models_argument
+@point_option
+@ends_options
+@data_option
+@figure_options
+def plot(
+    figure: str,
+    models: tuple[str, ...],
+    point: tuple[float, ...] | None,
+    start: tuple[float, ...] | None,
+    end: tuple[float, ...] | None,
+    steps: int,
+    data: str | None,
+    save: Path | None,
+    show: bool,
+) -> None:
+    """Draw one figure, a column or row a model.
+
+    \b
+    Example:  vaelab plot latent runs/mnist/vae runs/mnist/conv --save figures
+    """
+    without = figure in ("decode", "manifold", "history")
+    shown = exhibits(
+        models,
+        False if without else data,
+        point=point,
+        ends=both_ends(start, end),
+        steps=steps,
+    )
+    plot_one(figure, shown, save=save, show=show)
+
+
+@click.command()
+@click.argument("model")
+@click.option("-n", "--count", type=int, default=64, show_default=True, help="How many.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@figure_options
+def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> None:
+    """Draw latent points from the prior and decode them.
+
+    \b
+    Example:  vaelab sample runs/mnist/vae -n 100 --seed 1 --save figures
+    """
+    from vaelab import plots
+
+    ((_, vae),) = load_models([model]).items()
+    deliver({"samples": plots.image_grid(vae.sample(count, seed=seed))}, save, show)

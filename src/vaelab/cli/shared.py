@@ -1,0 +1,131 @@
+"""Floor 13: what the commands share: loading, showing, saving, and telling."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from vaelab import checks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vaelab.estimator import VAE
+    from vaelab.exhibits import Exhibits
+    from vaelab.records import Dataset
+
+
+def load_data(data: str, limit: int | None) -> tuple[Dataset, Dataset]:
+    """The training and test data of a name, with a progress bar for what is downloaded."""
+    from vaelab.data import load
+    from vaelab.progress import Download
+
+    train, test = load(data, progress=Download())
+    return train.limited(limit), test.limited(limit)
+
+
+def load_models(folders: Sequence[str]) -> dict[str, VAE]:
+    """Models by the folder's name, or by its path where two have the same name."""
+    from vaelab.estimator import load
+
+    names = [Path(folder).resolve().name for folder in folders]
+    unique = len(set(names)) == len(names)
+    named = dict(zip(names if unique else folders, folders, strict=True))
+    if len(named) < len(folders):
+        raise checks.ArgumentError(f"models = {', '.join(folders)}, but each can be given once.")
+    return {name: load(folder) for name, folder in named.items()}
+
+
+def exhibits(models: Sequence[str], data: str | bool | None, **shown: Any) -> Exhibits:
+    """What is shown of models; `data` is a name, `None` for the first model's, `False` for none."""
+    from vaelab.exhibits import Exhibits
+
+    loaded = load_models(models)
+    if data is False:
+        return Exhibits(loaded, **shown)
+    first = next(iter(loaded.values()))
+    train, test = load_data(str(data or first.data_["name"]), None)
+    return Exhibits(loaded, train, test, **shown)
+
+
+def plot_one(name: str, exhibits: Exhibits, *, save: Path | None, show: bool) -> None:
+    """Draws one of the report's figures and delivers it."""
+    from vaelab import report
+
+    deliver({name: report.FIGURES[name](exhibits)}, save, show)
+
+
+def deliver(figures: Mapping[str, Figure], save: Path | None, show: bool) -> None:
+    """Saves figures, or shows them, or both; with neither asked for, saves them."""
+    from vaelab import plots
+
+    if save is not None or not show:
+        for name, figure in figures.items():
+            click.echo(plots.save(figure, (save or Path("figures")) / f"{name}.png"))
+    if show:
+        show_all(list(figures.values()))
+
+
+def show_all(figures: Sequence[Figure]) -> None:
+    """Opens figures in windows, and waits until they are closed."""
+    from vaelab import plots
+
+    plots.show(figures)
+
+
+def both_ends(
+    start: tuple[float, ...] | None, end: tuple[float, ...] | None
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Both ends of an interpolation, or none; one alone is refused."""
+    if start is None and end is None:
+        return None
+    if start is None or end is None:
+        missing = "--start" if start is None else "--end"
+        raise checks.ArgumentError(f"{missing} is missing; give both ends, or neither.")
+    return start, end
+
+
+def check_length(name: str, point: tuple[float, ...] | None, latent_dim: int) -> None:
+    """Refuses a point with another number of coordinates than there are latent dimensions."""
+    if point is not None and len(point) != latent_dim:
+        raise checks.ArgumentError(
+            f"{name} has {len(point)} coordinates, but there are {latent_dim} latent dimensions; "
+            f"give {latent_dim} numbers."
+        )
+
+
+def setting(text: str) -> tuple[str, float]:
+    """Reads `NAME=NUMBER`; whole numbers without a point stay whole."""
+    name, _, value = text.partition("=")
+    for read in (int, float):
+        with suppress(ValueError):
+            return name, read(value)
+    raise checks.ArgumentError(f"--set {text}, but it must be NAME=NUMBER, such as beta=2.")
+
+
+def print_figures(name: str, figures: Mapping[str, Any]) -> None:
+    """Prints the figures of one model as a table."""
+    from vaelab.comparison import table
+
+    click.echo(table({name: figures}))
+
+
+def note(line: str) -> None:
+    """Tells something on standard error, in a line."""
+    click.echo(line, err=True)
+
+
+def warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Stands in for `warnings.showwarning`: a warning is told in one line."""
+    note(f"note: {message}")
+
+
+def fail(line: str, code: int) -> NoReturn:
+    """Tells an error in one line and ends the process."""
+    note("error: " + " ".join(line.split()))
+    sys.exit(code)
