@@ -1,4 +1,4 @@
-"""Floor 15: `python -m vaelab`."""
+"""Floor 14: `python -m vaelab`."""
 
 from vaelab.cli import main
 

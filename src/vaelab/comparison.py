@@ -1,4 +1,4 @@
-"""Floor 11: several recipes trained on the same data, and judged alike."""
+"""Floor 10: several recipes trained on the same data, and judged alike."""
 
 from __future__ import annotations
 

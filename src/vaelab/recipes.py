@@ -118,6 +118,7 @@ def linear(shape: Shape, latent_dim: int = 2) -> Recipe:
         DiagonalGaussian(MLP(shape, (2, latent_dim))),
         StandardNormal(latent_dim),
         Gaussian(MLP((latent_dim,), shape)),
+        training=Training(weight_decay=0.0),
     )
 
 

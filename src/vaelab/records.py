@@ -116,8 +116,10 @@ class Training:
         learning_rate: Adam's largest; it rises over the first `warmup` share of the steps and
             falls to zero along a cosine over the rest.
         warmup: Share of the steps, in [0, 1).
-        weight_decay: Of AdamW, decoupled; 0 is Adam.
-        clip_norm: Largest norm of the gradient of the mean loss, in nats; longer ones are scaled.
+        weight_decay: Of AdamW, decoupled, on the weights of layers but not on biases; 0 is Adam.
+        clip_norm: Largest norm of the gradient of the mean loss, in nats; a longer one is scaled
+            down to it. By default 0.4 for each element of a datum, and at least 100: a safeguard
+            that ordinary steps do not reach.
         validation_fraction: Share of the training data that is held out to validate on; at least
             one datum, unless it is 0.
     """
@@ -125,9 +127,9 @@ class Training:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float = 4e-3
-    warmup: float = 0.2
-    weight_decay: float = 0.0
-    clip_norm: float = 300.0
+    warmup: float = 0.15
+    weight_decay: float = 0.1
+    clip_norm: float | None = None
     validation_fraction: float = 0.05
 
     def __post_init__(self) -> None:
@@ -138,5 +140,6 @@ class Training:
         checks.number("learning_rate", self.learning_rate, above=0)
         checks.number("warmup", self.warmup, least=0, most=0.99)
         checks.number("weight_decay", self.weight_decay, least=0)
-        checks.number("clip_norm", self.clip_norm, above=0)
+        if self.clip_norm is not None:
+            checks.number("clip_norm", self.clip_norm, above=0)
         checks.number("validation_fraction", self.validation_fraction, least=0, most=0.9)

@@ -1,4 +1,4 @@
-"""Floor 15: the command line. Each command calls public functions; torch is loaded when needed."""
+"""Floor 13: the command line. Each command calls public functions; torch is loaded when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 14: the commands that need no model: kl, recipes, datasets."""
+"""Floor 13: the commands that need no model: kl, recipes, datasets."""
 
 from __future__ import annotations
 

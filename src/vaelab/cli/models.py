@@ -1,4 +1,4 @@
-"""Floor 14: the commands that use trained models."""
+"""Floor 13: the commands that use trained models."""
 
 from __future__ import annotations
 

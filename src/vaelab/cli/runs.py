@@ -1,4 +1,4 @@
-"""Floor 14: the commands that train and report: compare, train, report."""
+"""Floor 13: the commands that train and report: compare, train, report."""
 
 from __future__ import annotations
 

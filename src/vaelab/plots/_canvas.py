@@ -202,8 +202,7 @@ def panels(
 
 def settled(figure: Figure) -> Figure:
     """Returns a figure whose layout is done, and done once: it does not move from save to save."""
-    for _ in range(2):  # how many ticks there are depends on the first layout
-        figure.draw_without_rendering()
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 

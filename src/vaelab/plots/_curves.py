@@ -99,14 +99,7 @@ def kl_densities(p: tuple[float, float], q: tuple[float, float], *, kl: float) -
     """
     kl = checks.number("kl", kl)
     (loc_p, scale_p), (loc_q, scale_q) = _normal("p", p), _normal("q", q)
-    low = min(loc_p - 6 * scale_p, loc_q - 4 * scale_q)
-    high = max(loc_p + 6 * scale_p, loc_q + 4 * scale_q)
-    linear = high - low <= 60 * min(scale_p, scale_q)
-    span = ((low - loc_p) / scale_p, (high - loc_p) / scale_p) if linear else (-6.0, 6.0)
-    u = np.linspace(*span, 6001)  # distance from the mean of p, in its standard deviations
-    log_p = -0.5 * u**2 - np.log(scale_p * np.sqrt(2 * np.pi))
-    away = (loc_p - loc_q) / scale_q + u * (scale_p / scale_q)
-    log_q = -0.5 * away**2 - np.log(scale_q * np.sqrt(2 * np.pi))
+    u, log_p, log_q, linear = _log_densities(loc_p, scale_p, loc_q, scale_q)
     integrand = np.exp(log_p) * (log_p - log_q)
     area = float(integrand.sum() * (u[1] - u[0]) * scale_p)
     if abs(area - kl) > 1e-3 * abs(area) + 1e-9:
@@ -209,6 +202,25 @@ def _zoom(ax: Axes, curves: Sequence[np.ndarray]) -> None:
     margin = 0.06 * np.ptp(later)
     ax.set_ylim(later.min() - margin, later.max() + margin)
     note(ax, "start cut off")
+
+
+def _log_densities(
+    loc_p: float, scale_p: float, loc_q: float, scale_q: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Logarithms of two densities where p has its mass, and q too if one linear picture has both.
+
+    Returns the distance from the mean of p in its standard deviations, log p, log q, and whether
+    a linear picture will do.
+    """
+    low = min(loc_p - 6 * scale_p, loc_q - 4 * scale_q)
+    high = max(loc_p + 6 * scale_p, loc_q + 4 * scale_q)
+    linear = high - low <= 60 * min(scale_p, scale_q)
+    span = ((low - loc_p) / scale_p, (high - loc_p) / scale_p) if linear else (-6.0, 6.0)
+    u = np.linspace(*span, 6001)
+    log_p = -0.5 * u**2 - np.log(scale_p * np.sqrt(2 * np.pi))
+    away = (loc_p - loc_q) / scale_q + u * (scale_p / scale_q)
+    log_q = -0.5 * away**2 - np.log(scale_q * np.sqrt(2 * np.pi))
+    return u, log_p, log_q, linear
 
 
 def _normal(name: str, values: tuple[float, float]) -> tuple[float, float]:

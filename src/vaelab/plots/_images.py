@@ -126,7 +126,7 @@ def interpolation(
     side = _side(span, rows * _aspect(sizes), least=LINES)
     tall = max(_aspect(sizes), LINES / side)
     with style():
-        width = side * span + breadth(left) + breadth(right) + 0.25
+        width = side * span + breadth(left) + breadth(right) + 0.35
         figure, ax = _sheet(width, side * tall * rows + 0.45)
         _tiles(ax, stack, tall)
         for place, image in zip((-beside, steps + APART), originals or (), strict=False):

@@ -1,0 +1,51 @@
+"""What the tests share: small data, and a random state that tests cannot leave changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from vaelab.records import Dataset
+
+
+@pytest.fixture(autouse=True)
+def _torch_state() -> Iterator[None]:
+    """Each test starts from the same global random state, with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+    torch.set_num_threads(threads)
+
+
+def blobs(count: int, seed: int = 0, size: int = 12) -> Dataset:
+    """Grey images of soft blobs in one of three places: the class is the place."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, count)
+    centre = np.array([[3, 3], [8, 4], [5, 9]])[y] + rng.normal(0, 0.7, (count, 2))
+    rows, columns = np.mgrid[:size, :size]
+    square = (rows - centre[:, 0, None, None]) ** 2 + (columns - centre[:, 1, None, None]) ** 2
+    images = np.exp(-square / rng.uniform(3, 8, (count, 1, 1)))
+    return Dataset(
+        x=(255 * images[:, None]).round().astype(np.uint8),
+        y=y.astype(np.int64),
+        name="blobs",
+        split="train" if seed == 0 else "test",
+        source="made by the tests",
+        licence="none",
+        class_names=("left", "right", "top"),
+    )
+
+
+@pytest.fixture(scope="session")
+def train() -> Dataset:
+    return blobs(600, seed=0)
+
+
+@pytest.fixture(scope="session")
+def test() -> Dataset:
+    return blobs(200, seed=1)

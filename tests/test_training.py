@@ -1,0 +1,188 @@
+"""The training loop: same seed, same bits; nothing left behind; and an optimum that is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from vaelab import checks, metrics, recipes
+from vaelab.objectives import ELBO
+from vaelab.records import Dataset, Training
+from vaelab.tensors import as_tensor
+from vaelab.training import Trained, resolve, train
+
+QUICK = Training(epochs=2, batch_size=64)
+
+
+def run(name: str, x: torch.Tensor, settings: Training = QUICK, seed: int = 0) -> Trained:
+    recipe = recipes.build(name, tuple(x.shape[1:]))
+    return train(recipe.model(), recipe.objective, x, settings=settings, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def x(train: Dataset) -> torch.Tensor:
+    return as_tensor(train.x)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_same_seed_same_bits(name: str, x: torch.Tensor) -> None:
+    first, second = run(name, x), run(name, x)
+    for key, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[key]), key
+    ignoring_time = [{k: v for k, v in r.items() if k != "seconds"} for r in first.history]
+    assert ignoring_time == [{k: v for k, v in r.items() if k != "seconds"} for r in second.history]
+
+
+def test_another_seed_other_bits(x: torch.Tensor) -> None:
+    first, other = run("vae", x, seed=0), run("vae", x, seed=1)
+    assert any(
+        not torch.equal(t, other.model.state_dict()[k]) for k, t in first.model.state_dict().items()
+    )
+
+
+def test_results_do_not_depend_on_the_global_random_state_nor_change_it(x: torch.Tensor) -> None:
+    torch.manual_seed(1)
+    first = run("vae", x)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    second = run("vae", x)
+    assert torch.equal(before, torch.get_rng_state())
+    for key, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[key])
+
+
+def test_the_given_model_is_not_changed(x: torch.Tensor) -> None:
+    recipe = recipes.build("vae", tuple(x.shape[1:]))
+    model = recipe.model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    train(model, recipe.objective, x, settings=QUICK)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_training_improves_the_elbo_on_data_held_out(name: str, x: torch.Tensor) -> None:
+    history = run(name, x, Training(epochs=8, batch_size=32)).history
+    assert history[-1]["valid_elbo"] > history[0]["valid_elbo"]
+    assert [record["epoch"] for record in history] == list(range(1, 9))
+
+
+def test_history_reports_the_objective_under_its_own_name(x: torch.Tensor) -> None:
+    record = run("beta", x).history[-1]
+    assert record["train_elbo"] == pytest.approx(
+        -(record["train_rate"] + record["train_distortion"]), rel=1e-5
+    )
+    assert record["train_elbo_beta4"] == pytest.approx(
+        -(4 * record["train_rate"] + record["train_distortion"]), rel=1e-5
+    )
+    assert record["valid_elbo_beta4"] < record["valid_elbo"]
+
+
+def test_every_datum_is_seen_once_an_epoch_whatever_the_remainder() -> None:
+    x = torch.arange(103, dtype=torch.float32)[:, None].expand(103, 4) / 103
+    seen: list[float] = []
+
+    class Spy(ELBO):
+        def __call__(self, model, x, **kwargs):  # type: ignore[no-untyped-def]
+            seen.extend(x[:, 0].tolist())
+            return super().__call__(model, x, **kwargs)
+
+    settings = Training(epochs=1, batch_size=16, validation_fraction=0.0)
+    train(recipes.build("gaussian", (4,)).model(), Spy(), x.contiguous(), settings=settings)
+    assert sorted(seen) == x[:, 0].tolist()
+    assert seen != x[:, 0].tolist(), "the order must be shuffled"
+
+
+def test_validation_data_are_not_trained_on() -> None:
+    x = torch.arange(100, dtype=torch.float32)[:, None].expand(100, 3) / 100
+    phases: dict[bool, set[float]] = {True: set(), False: set()}
+
+    class Spy(ELBO):
+        def __call__(self, model, x, **kwargs):  # type: ignore[no-untyped-def]
+            phases[torch.is_grad_enabled()].update(x[:, 0].tolist())
+            return super().__call__(model, x, **kwargs)
+
+    settings = Training(epochs=2, batch_size=16, validation_fraction=0.2)
+    train(recipes.build("gaussian", (3,)).model(), Spy(), x.contiguous(), settings=settings)
+    assert len(phases[True]) == 80
+    assert len(phases[False]) == 20
+    assert not phases[True] & phases[False]
+
+
+def test_callback_hears_of_every_step_and_epoch(x: torch.Tensor) -> None:
+    heard: list[tuple[str, dict[str, float]]] = []
+    recipe = recipes.build("vae", tuple(x.shape[1:]))
+    trained = train(
+        recipe.model(),
+        recipe.objective,
+        x,
+        settings=QUICK,
+        callback=lambda e, v: heard.append((e, v)),
+    )
+    steps = [values for event, values in heard if event == "step"]
+    epochs = [values for event, values in heard if event == "epoch"]
+    assert [s["step"] for s in steps] == list(range(1, int(steps[-1]["steps"]) + 1))
+    assert sum(s["images"] for s in steps) == 2 * 570
+    assert epochs == trained.history
+
+
+def test_linear_recipe_reaches_probabilistic_pca() -> None:
+    """The optimum of the linear VAE is probabilistic PCA (Lucas et al., 2019)."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(3, 8))
+    x = (rng.normal(size=(3000, 3)) * [3.0, 2.0, 1.0]) @ mixing + rng.normal(size=(3000, 8)) + 5
+    x = x.astype(np.float32)
+    settings = Training(
+        epochs=100, batch_size=100, learning_rate=0.02, weight_decay=0.0, validation_fraction=0.0
+    )
+    recipe = recipes.build("linear", (8,), {"latent_dim": 3})
+    model = train(recipe.model(), recipe.objective, as_tensor(x), settings=settings).model
+    exact = PCA(n_components=3).fit(x).score(x)
+    elbo = metrics.per_datum(model, ELBO(particles=64), as_tensor(x)).elbo.mean()
+    assert elbo == pytest.approx(exact, abs=0.05)
+    assert elbo < exact + 0.01, "a bound cannot pass what it bounds"
+
+
+def test_training_stops_on_a_loss_that_is_not_finite() -> None:
+    x = as_tensor(np.full((64, 4), 1e30, np.float32) * np.arange(64)[:, None])
+    with pytest.raises(checks.TrainingError, match="is not finite at step 1; lower the learning"):
+        run("gaussian", x)
+
+
+def test_few_data_work(x: torch.Tensor) -> None:
+    for count in (1, 2, 3, 7):
+        trained = run("vae", x[:count], Training(epochs=1))
+        assert len(trained.history) == 1
+        assert torch.isfinite(metrics_of(trained, x[:count])).all()
+
+
+def metrics_of(trained: Trained, x: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(metrics.per_datum(trained.model, ELBO(), x).elbo)
+
+
+def test_settings_that_are_left_open_follow_the_number_of_data() -> None:
+    many, few = resolve(Training(), 57_000, 784), resolve(Training(), 3_800, 784)
+    assert many.epochs is not None
+    assert few.epochs is not None
+    assert few.epochs > many.epochs
+    assert few.batch_size <= many.batch_size
+    given = resolve(Training(epochs=3, batch_size=17), 57_000, 784)
+    assert (given.epochs, given.batch_size) == (3, 17)
+    assert resolve(Training(), 5, 2).batch_size == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs = 0, but it must be a whole number of at least 1."),
+        ({"batch_size": 2.5}, "batch_size = 2.5, but it must be a whole number"),
+        ({"learning_rate": 0}, "learning_rate = 0, but it must be a finite number above 0."),
+        ({"validation_fraction": 1.0}, "validation_fraction = 1.0, but it must be a finite number"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(checks.ArgumentError, match=message):
+        replace(Training(), **settings)
