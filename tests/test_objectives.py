@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_the_exact_marginal_is_right(linear: Model, x: torch.Tensor) -> None:
 def test_elbo_is_below_the_bound_is_below_the_exact(linear: Model, x: torch.Tensor) -> None:
     exact = marginal(linear).log_prob(x).mean().item()
     means = [_bound(linear, x, k) for k in (1, 4, 16, 256)]
-    for (lower, error), (higher, other) in zip(means[:-1], means[1:], strict=True):
+    for (lower, error), (higher, other) in pairwise(means):
         assert lower < higher - 3 * math.hypot(error, other), "the bound must grow with K"
     top, error = means[-1]
     assert top < exact + 4 * error, "the bound must stay under the exact log p(x)"

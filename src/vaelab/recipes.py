@@ -150,6 +150,7 @@ def build(name: str, shape: Shape, settings: Mapping[str, Any] | None = None) ->
     known = options(name)
     for option in settings or {}:
         checks.choice(f"option of recipe {name!r}", option, known)
+    checks.integer("latent_dim", (settings or {}).get("latent_dim", 1))
     with seeded(0):
         return RECIPES[name](shape, **(settings or {}))
 

@@ -166,7 +166,10 @@ def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: 
     known = [cls for table in tables for cls in table.values()] + list(parts)
 
     def make() -> Model:
-        built = {name: build(config["parts"][name], known) for name in _PARTS}
+        try:
+            built = {name: build(config["parts"][name], known) for name in _PARTS}
+        except checks.StorageError as error:
+            raise checks.StorageError(f"{folder / CONFIG}: {error}") from error
         return Model(**built)  # type: ignore[arg-type]
 
     with torch.device("meta"):  # takes no memory, whatever sizes the description claims
