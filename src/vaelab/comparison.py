@@ -218,39 +218,52 @@ def compare(
     Raises:
         checks.VaelabError: As for `VAE.fit` and `VAE.save`, or names that occur twice.
     """
-    vaes = [
-        VAE(
-            recipe,
-            latent_dim=latent_dim,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-        )
-        for recipe in recipes
-    ]
-    names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
-    if not names or len(set(names)) < len(names):
-        raise checks.ArgumentError(
-            f"recipes = {names!r}, but different ones are needed, at least 1."
-        )
-    for vae in vaes:
-        vae.resolved(train.shape)  # a recipe that cannot be made is refused before any is trained
+    vaes = plan(
+        recipes,
+        train.shape,
+        latent_dim=latent_dim,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    checks.integer("particles", particles)
     folder = None if out is None else Path(out)
-    job = _Job(train, test, folder, particles, progress, _threads(jobs))
-    results = _run(job, list(zip(names, vaes, strict=True)), checks.integer("jobs", jobs))
+    job = _Job(train, test, folder, particles, progress, _threads(checks.integer("jobs", jobs)))
+    results = dict(zip(vaes, _run(job, vaes, jobs), strict=True))
     comparison = Comparison(
-        models={name: result.vae for name, result in zip(names, results, strict=True)},
-        figures={name: result.figures for name, result in zip(names, results, strict=True)},
+        models={name: result.vae for name, result in results.items()},
+        figures={name: result.figures for name, result in results.items()},
         dataset=_dataset_record(train, test),
         seed=seed,
-        latents={name: result.latents for name, result in zip(names, results, strict=True)},
+        latents={name: result.latents for name, result in results.items()},
         machine=machine(),
         versions=storage.versions(),
     )
     if folder is not None:
         files.write_json(folder / METRICS, comparison.document())
     return comparison
+
+
+def plan(
+    recipes: Sequence[str | Recipe], shape: tuple[int, ...], **settings: Any
+) -> dict[str, VAE]:
+    """The estimators of a comparison by name, refused here if one of them cannot be made.
+
+    Arguments:
+        recipes: As for `compare`.
+        shape: Shape of a datum.
+        settings: Keywords of `VAE`.
+    """
+    names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
+    if not names or len(set(names)) < len(names):
+        raise checks.ArgumentError(
+            f"recipes = {names!r}, but different ones are needed, at least 1."
+        )
+    vaes = {name: VAE(recipe, **settings) for name, recipe in zip(names, recipes, strict=True)}
+    for vae in vaes.values():
+        vae.resolved(shape)
+    return vaes
 
 
 def read(folder: str | os.PathLike[str]) -> Comparison:
@@ -314,15 +327,19 @@ class _Job:
         return _Result(vae, figures, np.concatenate([among.loc, codes.loc]))
 
 
-def _run(job: _Job, named: Sequence[tuple[str, VAE]], jobs: int) -> list[_Result]:
-    if jobs == 1 or len(named) == 1:
-        return [job(name, vae, 0) for name, vae in named]
+def _run(job: _Job, vaes: Mapping[str, VAE], jobs: int) -> list[_Result]:
+    if jobs == 1 or len(vaes) == 1:
+        return [job(name, vae, 0) for name, vae in vaes.items()]
     from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
 
-    with parallel_config(backend="loky", inner_max_num_threads=job.threads):
-        calls = (delayed(job)(name, vae, i) for i, (name, vae) in enumerate(named))
-        results: list[_Result] = Parallel(n_jobs=min(jobs, len(named)))(calls)
-    return results
+    try:
+        with parallel_config(backend="loky", inner_max_num_threads=job.threads):
+            calls = (delayed(job)(name, vae, i) for i, (name, vae) in enumerate(vaes.items()))
+            results: list[_Result] = Parallel(n_jobs=min(jobs, len(vaes)))(calls)
+        return results
+    finally:  # no worker outlives the comparison, however it ends
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _threads(jobs: int) -> int:

@@ -112,6 +112,7 @@ class VAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def resolved(self, shape: tuple[int, ...]) -> Recipe:
         """The recipe for data of a shape, with the settings that were given."""
+        checks.seed(self.seed)
         if isinstance(self.recipe, Recipe):
             if self.options:
                 raise checks.ArgumentError(

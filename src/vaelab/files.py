@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["write_atomically", "write_json"]
+__all__ = ["check_writable", "write_atomically", "write_json"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path:
@@ -49,3 +49,16 @@ def write_json(path: str | os.PathLike[str], document: Mapping[str, object]) -> 
     """
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     return write_atomically(path, text + "\n")
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Finds out now whether a file or folder can be written at `path`, not after hours of work.
+
+    Raises:
+        OSError: Its parent folder cannot be made or written.
+    """
+    parent = Path(path).parent
+    parent.mkdir(parents=True, exist_ok=True)
+    probe = parent / f".{secrets.token_hex(4)}.part"
+    probe.touch(exist_ok=False)
+    probe.unlink()

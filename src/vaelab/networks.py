@@ -118,9 +118,10 @@ class ConvEncoder(Network):
     """Patches, 3 × 3 convolutions between them, then dense layers; for images of any size.
 
     Each stage cuts the image into square patches, maps every patch to `channels` features by the
-    same weights, and mixes neighbouring patches with a 3 × 3 convolution. Patches do not overlap, so a stage is one matrix product: on a CPU this is several times faster than strided
-    convolutions. The first patches are 4 × 4, later ones 2 × 2 with twice the channels, until at
-    most 8 × 8 are left. Images are padded with zeros to whole patches.
+    same weights, and mixes neighbouring patches with a 3 × 3 convolution. Patches do not overlap,
+    so cutting them is a matrix product, and the convolutions work on few places. The first patches
+    are 4 × 4, later ones 2 × 2 with twice the channels, until at most 8 × 8 are left. Images are
+    padded with zeros to whole patches.
 
     Arguments:
         in_shape: `(C, H, W)`.

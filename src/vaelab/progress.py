@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -72,6 +73,7 @@ class Download:
 def _bar(name: str, position: int, *, total: int | None, bytes_: bool = False) -> Any:
     from tqdm import tqdm
 
+    tqdm.set_lock(threading.RLock())  # its own lock holds a semaphore, lost if a worker is killed
     layout = "{desc}: {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}"
     return tqdm(
         desc=f"{name:<14}",

@@ -50,9 +50,10 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line; ends the process with 0, 1, 2 or 130."""
+    given = list(sys.argv[1:] if args is None else args)
     warnings.showwarning = warn  # this process is ours: a warning is told in one line
     try:
-        code = cli.main(args=list(args) if args is not None else None, standalone_mode=False)
+        code = cli.main(args=given, obj=given, standalone_mode=False)
     except click.exceptions.Abort:
         fail("interrupted.", 130)
     except click.ClickException as error:

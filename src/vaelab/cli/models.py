@@ -107,7 +107,7 @@ def interpolate(
 
 
 @click.command()
-@click.argument("figure", type=click.Choice(FIGURES))
+@click.argument("figure", type=click.Choice(FIGURES), metavar="FIGURE")
 @models_argument
 @point_option
 @ends_options
@@ -125,6 +125,8 @@ def plot(
     show: bool,
 ) -> None:
     """Draw one figure, a column or row a model.
+
+    FIGURE is latent, reconstructions, decode, interpolation, paths, manifold or history.
 
     \b
     Example:  vaelab plot latent runs/mnist/vae runs/mnist/conv --save figures

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +95,9 @@ def _compare(folder: Path, train: Dataset, test: Dataset, options: Mapping[str, 
     from vaelab.progress import TrainingBar
 
     recipes = options["recipes"]
-    jobs = options["jobs"] or min(len(recipes), comparison.cores())
+    jobs = options["jobs"]
+    if jobs is None:
+        jobs = max(1, min(len(recipes), comparison.cores()))
     shown = {
         "point": options["point"],
         "ends": both_ends(options["start"], options["end"]),
@@ -104,19 +105,24 @@ def _compare(folder: Path, train: Dataset, test: Dataset, options: Mapping[str, 
     }
     for name in ("point", "start", "end"):  # refused now, not after training
         check_length(name, options[name], options["latent_dim"])
-    command = "vaelab " + shlex.join(sys.argv[1:])
+    names = ("latent_dim", "epochs", "batch_size", "learning_rate", "seed")
+    settings = {name: options[name] for name in names}
+    comparison.plan(recipes, train.shape, **settings)
+    for name, value in (("jobs", jobs), ("particles", options["particles"])):
+        checks.integer(name, value)
+    command = "vaelab " + shlex.join(click.get_current_context().find_root().obj)
     files.write_json(
         folder / RUN, {"command": command, "data": train.name, "limit": options["limit"], **shown}
     )
-    settings = ("latent_dim", "epochs", "batch_size", "learning_rate", "seed", "particles")
     result = comparison.compare(
         recipes,
         train,
         test,
         out=folder,
         jobs=jobs,
+        particles=options["particles"],
         progress=TrainingBar,
-        **{name: options[name] for name in settings},
+        **settings,
     )
     click.echo(json.dumps(result.document(), indent=2) if options["as_json"] else str(result))
     exhibits = Exhibits(result.models, train, test, latents=result.latents, **shown)
@@ -155,6 +161,8 @@ def train(
     given = dict(setting(text) for text in settings)
     training_data, test = load_data(data, limit)
     vae = VAE(recipe, options=given, callback=TrainingBar(recipe), **options)
+    vae.resolved(training_data.shape)  # what cannot be made or written is refused before training
+    files.check_writable(folder)
     vae.fit(training_data)
     figures = evaluate(vae, test, training_data)
     vae.save(folder, figures=figures)

@@ -1,0 +1,40 @@
+# make demo, make test and make check set up all they need in .venv; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test test-slow check format clean
+
+help:  ## list the goals
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## install vaelab and its tools into .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=...") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## train three VAEs on MNIST and write a report (the main job)
+	$(BIN)/vaelab compare mnist --out runs/demo --overwrite
+
+test: $(READY)  ## run the tests and the examples in the docstrings
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(READY)  ## run all tests, those that take minutes included
+	$(BIN)/python -m pytest -q
+
+check: $(READY)  ## check format, lint, types, floors, and that the README's examples run
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_floors.py tests/test_docs.py
+
+format: $(READY)  ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and all caches, but no runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

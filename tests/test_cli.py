@@ -1,0 +1,392 @@
+"""The command line: what it prints, writes and refuses, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vaelab
+from vaelab.cli import main
+from vaelab.records import Dataset
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _blobs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, train: Dataset, test: Dataset
+) -> Iterator[None]:
+    """`blobs` is a data set, and the current folder is a new one."""
+
+    def load(name: str, **_: object) -> tuple[Dataset, Dataset]:
+        vaelab.checks.choice("dataset", name, ["blobs"])
+        return train, test
+
+    monkeypatch.setattr("vaelab.data.load", load)
+    monkeypatch.chdir(tmp_path)
+    before = warnings.showwarning
+    yield
+    warnings.showwarning = before
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    def call(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(arg) for arg in args])
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, train: Dataset) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return [vaelab.VAE(name, epochs=1).fit(train).save(folder / name) for name in ("vae", "conv")]
+
+
+def test_compare_does_the_main_job(run: Run) -> None:
+    code, out, err = run("compare", "blobs", "--epochs", 1, "--jobs", 1, "--particles", 4)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "model",
+        "vae",
+        "fixed-variance",
+        "conv",
+    ]
+    assert err == "report: runs/blobs/report.html\n"
+    folder = Path("runs/blobs")
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "conv", "figures", "fixed-variance", "metrics.json", "report.html", "run.json", "vae",
+    ]  # fmt: skip
+    assert sorted(p.stem for p in (folder / "figures").iterdir()) == [
+        "decode", "history", "interpolation", "kl", "latent", "manifold", "paths",
+        "reconstructions",
+    ]  # fmt: skip
+    page = (folder / "report.html").read_text()
+    assert "vaelab compare blobs --epochs 1 --jobs 1 --particles 4" in page
+
+
+def test_compare_prints_metrics_json_and_nothing_else(run: Run) -> None:
+    code, out, _ = run(
+        "compare", "blobs", "--recipes", "linear,vae", "--epochs", 1, "--particles", 2,
+        "--jobs", 1, "--out", "a", "--limit", 100, "--json", "--at", "-0.5,0.2",
+        "--start", "-1,0", "--end", "1,-1", "--steps", 3,
+    )  # fmt: skip
+    assert code == 0
+    document = json.loads(out)
+    assert document == json.loads(Path("a/metrics.json").read_text())
+    assert document["dataset"]["train"] == 100
+    recorded = json.loads(Path("a/run.json").read_text())
+    assert recorded["point"] == [-0.5, 0.2]
+    assert recorded["ends"] == [[-1, 0], [1, -1]]
+
+
+def test_a_run_is_not_overwritten_unless_asked_for(run: Run) -> None:
+    quick = ("compare", "blobs", "--recipes", "linear", "--epochs", 1, "--particles", 2)
+    assert run(*quick, "--out", "a")[0] == 0
+    before = Path("a/metrics.json").read_bytes()
+    code, out, err = run(*quick, "--out", "a", "--seed", 1)
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: a holds another run; choose another folder with --out, or replace it with "
+        "--overwrite.\n"
+    )
+    assert Path("a/metrics.json").read_bytes() == before
+    assert run(*quick, "--out", "a", "--seed", 1, "--overwrite")[0] == 0
+    assert json.loads(Path("a/metrics.json").read_text())["seed"] == 1
+    assert [p.name for p in Path().iterdir()] == ["a"]
+
+
+def test_a_failed_overwrite_brings_the_old_run_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ("compare", "blobs", "--recipes", "linear", "--epochs", 1, "--particles", 2)
+    assert run(*quick, "--out", "a")[0] == 0
+    before = {p: p.read_bytes() for p in Path("a").rglob("*") if p.is_file()}
+    code, _, err = run("compare", "blobs", "--recipes", "lnear", "--out", "a", "--overwrite")
+    assert code == 1
+    assert "did you mean 'linear'" in err
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "a/report.html")
+
+    monkeypatch.setattr("vaelab.report.write", full)
+    code, _, err = run(*quick, "--out", "a", "--overwrite")
+    assert (code, err) == (1, "error: a/report.html: No space left on device.\n")
+    assert {p: p.read_bytes() for p in Path("a").rglob("*") if p.is_file()} == before
+    assert [p.name for p in Path().iterdir()] == ["a"]
+
+
+def test_the_report_is_written_again(run: Run) -> None:
+    run("compare", "blobs", "--recipes", "vae", "--epochs", 1, "--particles", 2, "--out", "a")
+    first = Path("a/report.html").read_text()
+    figures = {p.name: p.read_bytes() for p in Path("a/figures").iterdir()}
+    Path("a/report.html").unlink()
+    assert run("report", "a") == (0, "", "report: a/report.html\n")
+    assert Path("a/report.html").read_text() == first
+    assert {p.name: p.read_bytes() for p in Path("a/figures").iterdir()} == figures
+
+
+def test_train_then_evaluate(run: Run) -> None:
+    code, out, err = run("train", "beta", "blobs", "--epochs", 1, "--set", "beta=2.5", "--out", "m")
+    assert code == 0
+    assert err == "model: m\n"
+    config = json.loads(Path("m/config.json").read_text())
+    assert config["objective"]["beta"] == 2.5
+    code, out, _ = run("evaluate", "m", "blobs", "--json", "--particles", 64)
+    figures = json.loads(out)
+    assert code == 0
+    assert figures["elbo"] == pytest.approx(config["figures"]["elbo"])
+    code, out, _ = run("evaluate", "m", "--particles", 3)
+    assert f"{figures['elbo']:.2f} ± {figures['elbo_se']:.2f}" in out
+
+
+def test_encode_writes_codes_of_all_data(
+    run: Run, models: list[Path], train: Dataset, test: Dataset
+) -> None:
+    for suffix in ("npz", "csv"):
+        assert run("encode", models[0], "blobs", "--out", f"codes.{suffix}")[0] == 0
+    vae = vaelab.load(models[0])
+    with np.load("codes.npz", allow_pickle=False) as codes:
+        assert np.array_equal(codes["mean"][:600], vae.transform(train))
+        assert np.array_equal(codes["scale"][600:], vae.encode(test).scale)
+        assert np.array_equal(codes["label"], np.concatenate([train.y, test.y]))
+        assert codes["split"].tolist() == ["train"] * 600 + ["test"] * 200
+        mean = codes["mean"]
+    lines = Path("codes.csv").read_text().splitlines()
+    assert lines[0] == "split,row,label,mean_1,mean_2,scale_1,scale_2"
+    assert len(lines) == 801
+    assert float(lines[601].split(",")[3]) == pytest.approx(mean[600, 0], rel=1e-6)
+    assert lines[601].startswith("test,0,")
+
+
+def test_figures_alone_are_saved_where_asked(run: Run, models: list[Path]) -> None:
+    code, out, _ = run("decode", *models, "--at", "-0.5,0.2", "--save", "f")
+    assert (code, out) == (0, "f/decode.png\n")
+    ends = ("--start", "-1,0", "--end", "1,-0.5", "--steps", 4)
+    assert run("interpolate", *models, *ends, "--save", "f")[:2] == (0, "f/interpolation.png\n")
+    assert run("interpolate", *models)[:2] == (0, "figures/interpolation.png\n")
+    assert run("sample", models[0], "-n", 9, "--save", "f")[:2] == (0, "f/samples.png\n")
+    for name in vaelab.cli.models.FIGURES:
+        assert run("plot", name, *models, "--save", "p")[:2] == (0, f"p/{name}.png\n")
+        assert Path(f"p/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("p/decode.png").read_bytes() != Path("f/decode.png").read_bytes()
+
+
+def test_plot_offers_every_figure_of_the_report() -> None:
+    from vaelab import report
+    from vaelab.cli.models import FIGURES
+
+    assert tuple(report.FIGURES) == FIGURES
+
+
+def test_kl_prints_three_ways_that_agree(run: Run) -> None:
+    code, out, _ = run("kl", "--p", "0,1", "--q", "1,2")
+    assert code == 0
+    assert "closed form   0.4431471806" in out
+    assert "quadrature    0.4431471806" in out
+    code, out, _ = run("kl", "--p", "-1,0.5", "--q", "1,2", "--json", "--save", "f")
+    document, end = json.JSONDecoder().raw_decode(out)
+    assert out[end:].strip() == "f/kl.png"
+    assert document["closed_form"] == pytest.approx(document["quadrature"], abs=1e-10)
+    assert abs(document["monte_carlo"] - document["closed_form"]) < 5 * document["monte_carlo_se"]
+
+
+def test_lists(run: Run) -> None:
+    code, out, _ = run("recipes")
+    assert code == 0
+    for name in vaelab.recipes.RECIPES:
+        assert f"\n{name} " in "\n" + out
+    assert "scale=1" in out
+    code, out, _ = run("datasets")
+    assert code == 0
+    assert out.startswith("mnist           60,000 + 10,000 of 1 × 28 × 28, CC BY-SA 3.0, from ")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ("compare blosb", 1, "dataset = 'blosb' is not known; did you mean 'blobs'? Known: blobs."),
+        (
+            "compare blobs --recipes vae,cnov",
+            1,
+            "recipe = 'cnov' is not known; did you mean 'conv'",
+        ),
+        ("compare blobs --recipes vae,vae", 1, "recipes = ['vae', 'vae'], but different ones"),
+        ("compare blobs --recipes ,", 1, "recipes = [], but different ones"),
+        ("compare blobs --epochs 0", 1, "epochs = 0, but it must be a whole number of at least 1."),
+        ("compare blobs --epochs ten", 2, "Invalid value for '--epochs': 'ten' is not a valid"),
+        ("compare blobs --batch-size -1", 1, "batch_size = -1, but it must be a whole number"),
+        ("compare blobs --learning-rate nan", 1, "learning_rate = nan, but it must be a finite"),
+        ("compare blobs --latent-dim 0", 1, "latent_dim = 0, but it must be a whole number"),
+        ("compare blobs --seed -1", 1, "seed = -1, but it must be a whole number from 0 to"),
+        ("compare blobs --limit 0", 1, "limit = 0, but it must be a whole number of at least 1."),
+        ("compare blobs --jobs 0", 1, "jobs = 0, but it must be a whole number of at least 1."),
+        ("compare blobs --particles 0", 1, "particles = 0, but it must be a whole number"),
+        ("compare blobs --steps 1", 1, "steps = 1, but it must be a whole number of at least 2."),
+        ("compare blobs --at 1,2,3", 1, "point has 3 coordinates, but there are 2 latent"),
+        ("compare blobs --at 1,x", 2, "Invalid value for '--at': '1,x' is not numbers separated"),
+        ("compare blobs --start 0,0", 1, "--end is missing; give both ends, or neither."),
+        ("train vae blobs --set speed=3", 1, "option of recipe 'vae' = 'speed' is not known"),
+        ("train vae blobs --set speed", 1, "--set speed, but it must be NAME=NUMBER, such as"),
+        ("train fixed-variance blobs --set scale=-1", 1, "scale = -1, but it must be a finite"),
+        ("decode nowhere", 1, "nowhere is not there; give a folder that vaelab wrote."),
+        ("decode", 2, "Missing argument 'MODEL...'."),
+        ("plot nothing x", 2, "Invalid value for 'FIGURE': 'nothing' is not one of 'latent',"),
+        ("kl --p 0,0 --q 0,1", 1, "p_scale holds 0.0, but every value must be finite and above"),
+        ("kl --p 0 --q 0,1", 1, "--p has 1 numbers, but it must be MEAN,SCALE, such as 0,1."),
+        ("kl --p 0,1 --q 0,1 --draws 1", 1, "draws = 1, but it must be a whole number"),
+        ("report nowhere", 1, "nowhere holds no comparison: metrics.json is missing"),
+        ("comapre", 2, "command = 'comapre' is not known; did you mean 'compare'? Known: "),
+        ("--nonsense", 2, "No such option '--nonsense'."),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(
+    run: Run, args: str, code: int, message: str
+) -> None:
+    found, out, err = run(*args.split())
+    assert found == code, err
+    assert out == ""
+    assert err.startswith(f"error: {message}"), err
+    assert err.count("\n") == 1
+    assert not any(Path().rglob("*")), "nothing may be left behind"
+
+
+def test_a_damaged_model_is_told(run: Run, models: list[Path], tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(models[0], tmp_path / "copy")
+    (copy / "model.safetensors").write_bytes(b"short")
+    code, _, err = run("decode", copy)
+    assert code == 1
+    assert err.startswith(f"error: {copy}/model.safetensors is damaged: ")
+    assert err.count("\n") == 1
+
+
+def test_point_of_another_dimension(run: Run, models: list[Path]) -> None:
+    code, _, err = run("decode", models[0], "--at", "1,2,3")
+    assert code == 1
+    assert err == (
+        "error: point = 1,2,3 has 3 coordinates, but model 'vae' has 2 latent dimensions; give 2 "
+        "numbers.\n"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_training(run: Run) -> None:
+    Path("file").write_text("")
+    for args in (("train", "vae", "blobs"), ("compare", "blobs")):
+        started = time.perf_counter()
+        code, _, err = run(*args, "--out", "file/inside/model")
+        assert code == 1
+        assert err.startswith("error: file")
+        assert "Not a directory" in err
+        assert time.perf_counter() - started < 5
+
+
+def test_other_folders_are_left_alone(run: Run) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("keep")
+    for args in (("compare", "blobs", "--overwrite"), ("train", "vae", "blobs")):
+        code, _, err = run(*args, "--out", "mine")
+        assert code == 1
+        assert err.startswith("error: mine exists")
+    assert [p.name for p in Path("mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_window_without_a_screen_is_refused_in_one_line(
+    run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    code, _, err = run("decode", models[0], "--show")
+    assert code == 1
+    assert err.startswith("error: ")
+    assert "--save" in err
+
+
+def test_warnings_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = vaelab.data.load
+
+    def noisy(name: str, **options: object) -> object:
+        warnings.warn("something to know", vaelab.checks.VaelabWarning, stacklevel=2)
+        return original(name, **options)
+
+    monkeypatch.setattr("vaelab.data.load", noisy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, _, err = run("train", "linear", "blobs", "--epochs", 1, "--out", "m")
+    assert code == 0
+    assert err == "note: something to know\nmodel: m\n"
+
+
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+
+
+def test_the_installed_command_works_on_real_digits(tmp_path: Path) -> None:
+    """As a person would: the program itself, a data set of its own, recipes side by side."""
+    call = [sys.executable, "-m", "vaelab", "compare", "mnist", "--limit", "300", "--epochs", "1"]
+    done = subprocess.run(
+        [*call, "--recipes", "vae,conv", "--particles", "2", "--jobs", "2"],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "report: runs/mnist/report.html"
+    assert "Traceback" not in done.stderr
+    page = (tmp_path / "runs/mnist/report.html").read_text()
+    assert "mnist: 2 variational autoencoders side by side" in page
+
+
+def test_interruption_is_told_in_one_line_and_leaves_no_process(tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "vaelab", "compare", "mnist", "--epochs", "500", "--limit", "900"]
+    process = subprocess.Popen(
+        [*call, "--jobs", "2"], cwd=tmp_path, env=ENVIRONMENT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(9)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.strip().splitlines()[-1] == "error: interrupted."
+    for _ in range(50):
+        if not _alive(process.pid):
+            return
+        time.sleep(0.1)
+    pytest.fail("processes of the interrupted command are still there")
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_output_into_a_closed_pipe_is_no_error_to_talk_about() -> None:
+    command = f"{sys.executable} -m vaelab recipes | head -n 1"
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.startswith("vae ")
+    assert done.stderr == ""
+
+
+def test_start_up_is_light() -> None:
+    code = "import sys; from vaelab.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    check = code + "\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, timeout=60)
