@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from vaelab import checks, files, metrics, storage
+from vaelab.distributions import seeded
 from vaelab.estimator import VAE, load
 from vaelab.latent import Codes
 from vaelab.objectives import ELBO
@@ -230,7 +231,7 @@ def compare(
     checks.integer("particles", particles)
     folder = None if out is None else Path(out)
     job = _Job(train, test, folder, particles, progress, _threads(checks.integer("jobs", jobs)))
-    results = dict(zip(vaes, _run(job, vaes, jobs), strict=True))
+    results = _run(job, vaes, jobs)
     comparison = Comparison(
         models={name: result.vae for name, result in results.items()},
         figures={name: result.figures for name, result in results.items()},
@@ -327,19 +328,34 @@ class _Job:
         return _Result(vae, figures, np.concatenate([among.loc, codes.loc]))
 
 
-def _run(job: _Job, vaes: Mapping[str, VAE], jobs: int) -> list[_Result]:
+def _run(job: _Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:
+    """The results by name; side by side, the longest job is begun first."""
     if jobs == 1 or len(vaes) == 1:
-        return [job(name, vae, 0) for name, vae in vaes.items()]
+        return {name: job(name, vae, 0) for name, vae in vaes.items()}
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
 
     try:
         with parallel_config(backend="loky", inner_max_num_threads=job.threads):
-            calls = (delayed(job)(name, vae, i) for i, (name, vae) in enumerate(vaes.items()))
-            results: list[_Result] = Parallel(n_jobs=min(jobs, len(vaes)))(calls)
-        return results
+            order = sorted(vaes, key=lambda name: -_work(vaes[name], job.train.shape))
+            calls = (delayed(job)(name, vaes[name], i) for i, name in enumerate(order))
+            results = dict(zip(order, Parallel(n_jobs=min(jobs, len(vaes)))(calls), strict=True))
+        return {name: results[name] for name in vaes}
     finally:  # no worker outlives the comparison, however it ends
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def _work(vae: VAE, shape: tuple[int, ...]) -> float:
+    """Seconds that a small batch takes, to begin with the longest job; no result depends on it."""
+    recipe = vae.resolved(shape)
+    model, x = recipe.model(), torch.zeros(64, *shape)
+    seconds = []
+    with seeded(0):
+        for _ in range(3):
+            started = time.perf_counter()
+            recipe.objective(model, x).loss.mean().backward()  # type: ignore[no-untyped-call]
+            seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 def _threads(jobs: int) -> int:
