@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "vaelab"
 
 FLOORS = {
     0: ["checks", "files", "records"],
-    1: ["data", "divergences", "parts", "plots", "progress", "tensors"],
+    1: ["data", "divergences", "machine", "parts", "plots", "progress", "tensors"],
     2: ["distributions", "networks"],
     3: ["likelihoods", "posteriors", "priors"],
     4: ["model"],

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vaelab import checks, files, metrics, storage
+from vaelab import checks, files, machine, metrics, storage
 from vaelab.distributions import seeded
 from vaelab.estimator import VAE, load
 from vaelab.latent import Codes
@@ -24,7 +22,7 @@ from vaelab.recipes import Recipe
 from vaelab.records import Dataset
 from vaelab.training import Callback
 
-__all__ = ["METRICS", "Comparison", "compare", "cores", "evaluate", "machine", "read", "table"]
+__all__ = ["METRICS", "Comparison", "compare", "evaluate", "read", "table"]
 
 METRICS = "metrics.json"
 PARTICLES = 64
@@ -230,7 +228,14 @@ def compare(
     )
     checks.integer("particles", particles)
     folder = None if out is None else Path(out)
-    job = _Job(train, test, folder, particles, progress, _threads(checks.integer("jobs", jobs)))
+    job = _Job(
+        train,
+        test,
+        folder,
+        particles,
+        progress,
+        machine.share_of_cores(checks.integer("jobs", jobs)),
+    )
     results = _run(job, vaes, jobs)
     comparison = Comparison(
         models={name: result.vae for name, result in results.items()},
@@ -238,7 +243,7 @@ def compare(
         dataset=_dataset_record(train, test),
         seed=seed,
         latents={name: result.latents for name, result in results.items()},
-        machine=machine(),
+        machine=machine.name(),
         versions=storage.versions(),
     )
     if folder is not None:
@@ -311,7 +316,7 @@ class _Job:
     threads: int
 
     def __call__(self, name: str, vae: VAE, position: int) -> _Result:
-        with _torch_threads(self.threads):
+        with machine.torch_threads(self.threads):
             if self.progress is not None:
                 vae.set_params(callback=self.progress(name, position))
             started = time.perf_counter()
@@ -358,20 +363,6 @@ def _work(vae: VAE, shape: tuple[int, ...]) -> float:
     return min(seconds)
 
 
-def _threads(jobs: int) -> int:
-    return max(1, cores() // jobs)
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _dataset_record(train: Dataset, test: Dataset) -> dict[str, Any]:
     return {
         "name": train.name,
@@ -383,17 +374,3 @@ def _dataset_record(train: Dataset, test: Dataset) -> dict[str, Any]:
         "train_fingerprint": train.fingerprint,
         "test_fingerprint": test.fingerprint,
     }
-
-
-def machine() -> str:
-    """Processor, cores and operating system of this machine, in a line."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((li.split(":")[1].strip() for li in lines if li.startswith("model name")), name)
-    return f"{name}, {cores()} cores, {platform.system()} {platform.machine()}"
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

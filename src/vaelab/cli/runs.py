@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaelab import checks, files
+from vaelab import checks, files, machine
 from vaelab.cli.group import ends_options, names, point_option, training_options
 from vaelab.cli.shared import (
     both_ends,
@@ -97,7 +97,7 @@ def _compare(folder: Path, train: Dataset, test: Dataset, options: Mapping[str, 
     recipes = options["recipes"]
     jobs = options["jobs"]
     if jobs is None:
-        jobs = max(1, min(len(recipes), comparison.cores()))
+        jobs = max(1, min(len(recipes), machine.cores()))
     shown = {
         "point": options["point"],
         "ends": both_ends(options["start"], options["end"]),
