@@ -114,6 +114,33 @@ def test_fixed_gaussian_has_the_stated_rate() -> None:
     torch.testing.assert_close(rate, 0.5 * unit.loc.square().sum(-1))
 
 
+def test_vamp_is_the_mean_of_the_posteriors_at_its_pseudo_inputs() -> None:
+    posterior = posteriors()["diagonal-gaussian"]
+    prior = Vamp(SHAPE, components=7)
+    x = torch.rand(20, *SHAPE)
+    prior.start(x)
+    assert {tuple(u.flatten().tolist()) for u in prior.pseudo_inputs} <= {
+        tuple(row.flatten().tolist()) for row in x
+    }
+    z = torch.randn(5, 2)
+    each = posterior(prior.pseudo_inputs).log_prob(z[:, None])
+    torch.testing.assert_close(prior(posterior).log_prob(z), each.exp().mean(1).log())
+
+
+def test_gaussian_scales_are_what_they_are_said_to_be() -> None:
+    network = MLP((2,), (3,), (4,))
+    z, x = torch.randn(5, 2), torch.randn(4000, 3) * torch.tensor([0.1, 1.0, 5.0]) + 2
+    fixed = Gaussian(network, scale=0.3)
+    torch.testing.assert_close(fixed(z).stddev, torch.full((5, 3), 0.3))
+    by_dimension = Gaussian(network, scale="per-dimension")
+    by_dimension.start(x)
+    torch.testing.assert_close(by_dimension(z).stddev[0], x.std(0), rtol=0.02, atol=0)
+    shared = Gaussian(network, scale="shared")
+    shared.start(x)
+    expected = x.var(0).mean().sqrt().expand(5, 3)
+    torch.testing.assert_close(shared(z).stddev, expected, rtol=0.02, atol=0)
+
+
 def test_log_scales_cannot_overflow() -> None:
     posterior = DiagonalGaussian(MLP((3,), (2, 2), (8,)))
     with torch.no_grad():

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaelab import checks
 from vaelab.distributions import GreyBernoulli
-from vaelab.networks import Network, soft_bound
+from vaelab.networks import Network, soft_bound, unbound
 from vaelab.parts import Part
 
 __all__ = ["LIKELIHOODS", "Bernoulli", "Gaussian", "Likelihood"]
@@ -140,7 +140,8 @@ class Gaussian(Likelihood):
         variance = x.var(0, correction=0)
         if self.scale == "shared":
             variance = variance.mean()
-        self.raw_log_scale.copy_(0.5 * variance.clamp_min(1e-6).log())
+        log_scale = 0.5 * variance.clamp_min(1e-6).log()
+        self.raw_log_scale.copy_(unbound(log_scale, MAX_LOG_SCALE))
 
     def forward(self, z: Tensor) -> Distribution:
         """Latent points `(..., D)` to a distribution with batch `(...)` and event `shape`."""

@@ -18,7 +18,16 @@ from torch import Tensor, nn
 from vaelab import checks
 from vaelab.parts import Part
 
-__all__ = ["MLP", "NETWORKS", "ConvDecoder", "ConvEncoder", "Network", "Wrapped", "soft_bound"]
+__all__ = [
+    "MLP",
+    "NETWORKS",
+    "ConvDecoder",
+    "ConvEncoder",
+    "Network",
+    "Wrapped",
+    "soft_bound",
+    "unbound",
+]
 
 
 GAIN, MIX_GAIN, LAST_GAIN = 1.4, 0.7, 0.3
@@ -29,6 +38,15 @@ LARGEST_GRID = 8
 def soft_bound(raw: Tensor, bound: float) -> Tensor:
     """bound · tanh(raw / bound): close to `raw` near 0, within [−bound, bound] everywhere."""
     return bound * torch.tanh(raw / bound)
+
+
+def unbound(value: Tensor, bound: float) -> Tensor:
+    """The inverse of `soft_bound`, for values brought within 99 % of the bound.
+
+    >>> unbound(soft_bound(torch.tensor(3.0), 10.0), 10.0)
+    tensor(3.)
+    """
+    return bound * torch.atanh((value / bound).clamp(-0.99, 0.99))
 
 
 class Network(Part):

@@ -101,6 +101,7 @@ def mass_on_grid(distribution: Distribution, *, reach: float = 8.0, points: int 
 
     A law: this is one for every distribution over z with event `(2,)` that lies within the grid.
 
+    >>> from vaelab.distributions import DiagonalNormal
     >>> unit = DiagonalNormal(torch.zeros(2), torch.ones(2))
     >>> round(float(mass_on_grid(unit)), 6)
     1.0
