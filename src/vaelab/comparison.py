@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -337,17 +338,21 @@ def _run(job: _Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:
     """The results by name; side by side, the longest job is begun first."""
     if jobs == 1 or len(vaes) == 1:
         return {name: job(name, vae, 0) for name, vae in vaes.items()}
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky import get_reusable_executor
+    from loky import ProcessPoolExecutor
 
+    order = sorted(vaes, key=lambda name: -_work(vaes[name], job.train.shape))
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(job.threads))
+    executor = ProcessPoolExecutor(max_workers=min(jobs, len(vaes)), env=threads)
     try:
-        with parallel_config(backend="loky", inner_max_num_threads=job.threads):
-            order = sorted(vaes, key=lambda name: -_work(vaes[name], job.train.shape))
-            calls = (delayed(job)(name, vaes[name], i) for i, name in enumerate(order))
-            results = dict(zip(order, Parallel(n_jobs=min(jobs, len(vaes)))(calls), strict=True))
-        return {name: results[name] for name in vaes}
-    finally:  # no worker outlives the comparison, however it ends
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        with machine.interrupts_ignored():  # by the workers: Ctrl-C ends us, and we end them
+            futures = {
+                name: executor.submit(job, name, vaes[name], i) for i, name in enumerate(order)
+            }
+        for future in as_completed(futures.values()):
+            future.result()  # the first failure ends the comparison
+        return {name: futures[name].result() for name in vaes}
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 def _work(vae: VAE, shape: tuple[int, ...]) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["cores", "name", "share_of_cores", "torch_threads"]
+__all__ = ["cores", "interrupts_ignored", "name", "share_of_cores", "torch_threads"]
 
 
 def name() -> str:
@@ -43,3 +45,19 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Within, Ctrl-C is ignored, and processes that are started here ignore it for good.
+
+    Outside the main thread, where signals cannot be set, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

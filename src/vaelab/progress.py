@@ -25,29 +25,27 @@ class TrainingBar:
     def __init__(self, name: str, position: int = 0) -> None:
         self.name, self.position = name, position
         self.bar: Any = None
-        self.seen, self.drawn = 0, 0.0
+        self.seen, self.started, self.drawn = 0, 0.0, 0.0
 
     def __call__(self, event: str, values: Mapping[str, float]) -> None:
         """Takes the values of a step; see `vaelab.training.Callback`."""
         if event != "step":
             return
-        self.seen += int(values["images"])
         now = time.monotonic()
-        if now - self.drawn < INTERVAL and values["step"] < values["steps"]:
-            return
-        self._draw(values)
-        self.drawn = now
-
-    def _draw(self, values: Mapping[str, float]) -> None:
         if self.bar is None:
             self.bar = _bar(self.name, self.position, total=int(values["steps"]))
-            self.started = time.monotonic()
-        elapsed = time.monotonic() - self.started
-        speed = f"{self.seen / elapsed:,.0f} images/s" if elapsed > 0 else ""
+            self.started = now
+            return
+        self.seen += int(values["images"])
+        if now - self.drawn >= INTERVAL or values["step"] >= values["steps"]:
+            self._draw(values, now - self.started)
+            self.drawn = now
+
+    def _draw(self, values: Mapping[str, float], elapsed: float) -> None:
         self.bar.n = int(values["step"])
         self.bar.set_postfix_str(
-            f"{speed}, ELBO {values['elbo']:.1f}, rate {values['rate']:.1f}, "
-            f"distortion {values['distortion']:.1f} nats"
+            f"{self.seen / max(elapsed, 1e-9):,.0f} images/s, ELBO {values['elbo']:.1f}, "
+            f"rate {values['rate']:.1f}, distortion {values['distortion']:.1f} nats"
         )
         if values["step"] >= values["steps"]:
             self.bar.close()
@@ -79,6 +77,7 @@ def _bar(name: str, position: int, *, total: int | None, bytes_: bool = False) -
         desc=f"{name:<14}",
         total=total,
         position=position,
+        leave=False,
         disable=None,  # draws nothing unless the file is a terminal
         file=sys.stderr,
         unit="B" if bytes_ else "step",
