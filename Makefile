@@ -26,11 +26,11 @@ test: $(READY)  ## run the tests and the examples in the docstrings
 test-slow: $(READY)  ## run all tests, those that take minutes included
 	$(BIN)/python -m pytest -q
 
-check: $(READY)  ## check format, lint, types, floors, and that the README's examples run
+check: $(READY)  ## check format, lint, types, floors, and that all examples run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_floors.py tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/test_floors.py tests/test_docs.py src/vaelab
 
 format: $(READY)  ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix .

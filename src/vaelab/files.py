@@ -34,9 +34,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the name people know
+    finally:
         part.unlink(missing_ok=True)
-        raise
     return path
 
 

@@ -49,6 +49,8 @@ class TrainingBar:
         )
         if values["step"] >= values["steps"]:
             self.bar.close()
+            if not self.bar.disable:
+                sys.stderr.write("\r")  # what is printed next begins at the left
 
 
 class Download:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 
 from vaelab import checks, files
 from vaelab.distributions import seeded
@@ -103,19 +103,17 @@ def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
         "versions": dict(saved.versions),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    work.mkdir()
     try:
         files.write_json(work / CONFIG, config)
         lines = (json.dumps(dict(record), allow_nan=False) + "\n" for record in saved.history)
         files.write_atomically(work / HISTORY, "".join(lines))
         weights = {k: v.detach().cpu().contiguous() for k, v in saved.model.state_dict().items()}
-        save_file(weights, work / WEIGHTS)
-        with (work / WEIGHTS).open("rb") as file:
-            os.fsync(file.fileno())
-        work.chmod(0o755)
+        files.write_atomically(work / WEIGHTS, serialise(weights))
         _replace(work, folder)
-    except SafetensorError as error:
-        raise OSError(f"{folder / WEIGHTS} could not be written: {error}") from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
