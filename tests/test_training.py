@@ -98,6 +98,22 @@ def test_every_datum_is_seen_once_an_epoch_whatever_the_remainder() -> None:
     assert first != second, "each epoch has an order of its own"
 
 
+def test_every_model_sees_the_data_in_the_same_order() -> None:
+    x = torch.arange(50, dtype=torch.float32)[:, None].expand(50, 4).contiguous() / 50
+    orders: list[list[float]] = []
+
+    class Spy(ELBO):
+        def __call__(self, model, x, **kwargs):  # type: ignore[no-untyped-def]
+            orders[-1].extend(x[:, 0].tolist())
+            return super().__call__(model, x, **kwargs)
+
+    for name in ("vae", "linear", "vamp"):
+        orders.append([])
+        settings = Training(epochs=2, batch_size=8)
+        train(recipes.build(name, (4,)).model(), Spy(), x, settings=settings, seed=3)
+    assert orders[0] == orders[1] == orders[2]
+
+
 def test_validation_data_are_not_trained_on() -> None:
     x = torch.arange(100, dtype=torch.float32)[:, None].expand(100, 3) / 100
     phases: dict[bool, set[float]] = {True: set(), False: set()}

@@ -101,7 +101,7 @@ def _neighbours(
     return {
         "knn_accuracy": metrics.knn_accuracy(among.loc, train.y, codes.loc, test.y),
         "knn_accuracy_sampled": metrics.knn_accuracy(
-            among.sample(seed), train.y, codes.sample(seed + 1), test.y
+            among.sample(seed), train.y, codes.sample((seed + 1) % 2**32), test.y
         ),
     }
 

@@ -113,9 +113,9 @@ class Training:
     Attributes:
         epochs: Passes over the training data.
         batch_size: Data a step.
-        learning_rate: Adam's largest; it rises over the first `warmup` share of the steps and
-            falls to zero along a cosine over the rest.
-        warmup: Share of the steps, in [0, 1).
+        learning_rate: Adam's largest; it rises over the first `warmup_fraction` of the steps
+            and falls to zero along a cosine over the rest.
+        warmup_fraction: Share of the steps, in [0, 1).
         weight_decay: Of AdamW, decoupled, on the weights of layers but not on biases; 0 is Adam.
         clip_norm: Largest norm of the gradient of the mean loss, in nats; a longer one is scaled
             down to it. By default 0.4 for each element of a datum, and at least 100: a safeguard
@@ -127,7 +127,7 @@ class Training:
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float = 4e-3
-    warmup: float = 0.15
+    warmup_fraction: float = 0.15
     weight_decay: float = 0.1
     clip_norm: float | None = None
     validation_fraction: float = 0.05
@@ -138,7 +138,7 @@ class Training:
         if self.batch_size is not None:
             checks.integer("batch_size", self.batch_size)
         checks.number("learning_rate", self.learning_rate, above=0)
-        checks.number("warmup", self.warmup, least=0, most=0.99)
+        checks.number("warmup_fraction", self.warmup_fraction, least=0, most=0.99)
         checks.number("weight_decay", self.weight_decay, least=0)
         if self.clip_norm is not None:
             checks.number("clip_norm", self.clip_norm, above=0)

@@ -2,7 +2,7 @@
 
 Mini-batches are gathered from tensors in memory, without a loader. Everything random (first
 weights, order of the data, draws of z) follows from one seed, and torch's global random state is
-left as it was.
+left as it was. The order of the data is the same for every model that is given the same seed.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ BETAS = (0.9, 0.99)
 
 FEW = 32_000
 """Fewer training data than this are few: they get more passes, in smaller batches."""
+
+START = 10_000
+"""How many of the training data the parts' starting weights are taken from."""
 
 STEPS = 1_300
 """How many steps few data get; more would fit their accidents."""
@@ -102,15 +105,16 @@ def train(
     Raises:
         checks.TrainingError: The loss is NaN or infinite.
     """
-    with seeded(checks.seed(seed)):
-        order = torch.randperm(len(x))
-        held = _held_out(settings.validation_fraction, len(x))
-        valid, order = x[order[:held]], order[held:]
-        settings = resolve(settings, len(order), x[0].numel())
+    shuffler = torch.Generator().manual_seed(checks.seed(seed))  # one order for every model
+    order = torch.randperm(len(x), generator=shuffler)
+    held = _held_out(settings.validation_fraction, len(x))
+    valid, order = x[order[:held]], order[held:]
+    settings = resolve(settings, len(order), x[0].numel())
+    with seeded(seed):
         model = fresh(model).to(x.device).train()
         for part in model.parts.values():
-            cast("Part", part).start(to_float(x[order[:FEW]]))
-        loop = _Loop(model, objective, x, order, settings, callback)
+            cast("Part", part).start(to_float(x[order[:START]]))
+        loop = _Loop(model, objective, x, order, settings, shuffler, callback)
         history = []
         for _ in range(loop.epochs):
             record = loop.epoch() | _validate(model, objective, valid, seed, loop.steps)
@@ -169,10 +173,11 @@ class _Loop:
         x: Tensor,
         order: Tensor,
         settings: Training,
+        shuffler: torch.Generator,
         callback: Callback | None,
     ) -> None:
         self.model, self.objective, self.x, self.order = model, objective, x, order
-        self.settings, self.callback = settings, callback
+        self.settings, self.shuffler, self.callback = settings, shuffler, callback
         self.epochs = settings.epochs or 1
         self.batch_size = settings.batch_size or len(order)
         self.total = self.epochs * math.ceil(len(order) / self.batch_size)
@@ -191,7 +196,7 @@ class _Loop:
 
     def _share(self, step: int) -> float:
         """Share of the largest learning rate at a step: a linear rise, then half a cosine."""
-        rise = self.settings.warmup * self.total
+        rise = self.settings.warmup_fraction * self.total
         if step < rise:
             return (step + 1) / (rise + 1)
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, self.total - rise)))
@@ -199,7 +204,7 @@ class _Loop:
     def epoch(self) -> dict[str, float]:
         """One pass over the data in a new order; returns its record."""
         sums = torch.zeros(3, device=self.x.device)
-        order = self.order[torch.randperm(len(self.order))]
+        order = self.order[torch.randperm(len(self.order), generator=self.shuffler)]
         rate = float(self.schedule.get_last_lr()[0])
         for rows in torch.split(order, self.batch_size):
             sums += self._step(rows)
