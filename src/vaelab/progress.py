@@ -48,9 +48,7 @@ class TrainingBar:
             f"rate {values['rate']:.1f}, distortion {values['distortion']:.1f} nats"
         )
         if values["step"] >= values["steps"]:
-            self.bar.close()
-            if not self.bar.disable:
-                sys.stderr.write("\r")  # what is printed next begins at the left
+            _close(self.bar)
 
 
 class Download:
@@ -68,6 +66,15 @@ class Download:
             self.bar, self.name = _bar(name, 0, total=total, bytes_=True), name
         self.bar.total, self.bar.n = total, done
         self.bar.refresh()
+        if done == total:
+            _close(self.bar)
+            self.bar = None
+
+
+def _close(bar: Any) -> None:
+    bar.close()
+    if not bar.disable:
+        sys.stderr.write("\r")  # what is printed next begins at the left
 
 
 def _bar(name: str, position: int, *, total: int | None, bytes_: bool = False) -> Any:
