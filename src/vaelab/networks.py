@@ -144,7 +144,7 @@ class ConvEncoder(Network):
     Arguments:
         in_shape: `(C, H, W)`.
         out_shape: Shape of one output.
-        channels: Features of a patch in the first stage.
+        channels: Features of a patch in the first stage; by default 16 for grey images, else 32.
         widths: Units of each dense hidden layer.
 
     >>> ConvEncoder((3, 37, 50), (2, 3), channels=4, widths=(8,))(torch.zeros(5, 3, 37, 50)).shape
@@ -155,11 +155,11 @@ class ConvEncoder(Network):
         self,
         in_shape: Sequence[int],
         out_shape: Sequence[int],
-        channels: int = 16,
+        channels: int | None = None,
         widths: Sequence[int] = (256, 128, 128),
     ) -> None:
         super().__init__(in_shape, out_shape)
-        self.channels = checks.integer("channels", channels)
+        self.channels = _channels(channels, self.in_shape)
         self.widths = _widths(widths)
         self.plan = _plan("in_shape", self.in_shape, self.channels)
         stages: list[nn.Module] = []
@@ -183,7 +183,7 @@ class ConvDecoder(Network):
     Arguments:
         in_shape: Shape of one input, `(D,)`.
         out_shape: `(C, H, W)`.
-        channels: Features of a patch in the last stage.
+        channels: Features of a patch in the last stage; by default 16 for grey images, else 32.
         widths: Units of each dense hidden layer.
 
     >>> ConvDecoder((2,), (3, 37, 50), channels=4, widths=(8,))(torch.zeros(5, 2)).shape
@@ -194,11 +194,11 @@ class ConvDecoder(Network):
         self,
         in_shape: Sequence[int],
         out_shape: Sequence[int],
-        channels: int = 16,
+        channels: int | None = None,
         widths: Sequence[int] = (128, 128, 128, 256),
     ) -> None:
         super().__init__(in_shape, out_shape)
-        self.channels = checks.integer("channels", channels)
+        self.channels = _channels(channels, self.out_shape)
         self.widths = _widths(widths)
         self.plan = _plan("out_shape", self.out_shape, self.channels)
         self.dense = _dense((math.prod(self.in_shape), *self.widths, self.plan.features))
@@ -237,6 +237,10 @@ class Wrapped(Network):
         """Maps `(N, *in_shape)` to what the module gives."""
         out: Tensor = self.module(x)
         return out
+
+
+def _channels(channels: int | None, shape: tuple[int, ...]) -> int:
+    return checks.integer("channels", 16 * min(2, shape[0]) if channels is None else channels)
 
 
 class _Plan(NamedTuple):
