@@ -458,3 +458,10 @@ def test_a_figure_does_not_move_from_save_to_save():
     content = plots.png_bytes(figure, dpi=60)
     plots.png_bytes(figure, dpi=90)
     assert plots.png_bytes(figure, dpi=60) == content
+
+
+def test_prior_circles_can_be_drawn_for_some_models_only() -> None:
+    z = np.random.default_rng(0).normal(size=(200, 2))
+    figure = plots.latent_map({"vae": z, "vamp": z}, prior_circles=["vae"])
+    drawn = [any("σ" in text.get_text() for text in ax.texts) for ax in figure.axes]
+    assert drawn == [True, False]

@@ -10,6 +10,7 @@ import numpy as np
 
 from vaelab import checks, latent
 from vaelab.estimator import VAE
+from vaelab.priors import StandardNormal
 from vaelab.records import Dataset
 
 __all__ = ["Examples", "Exhibits", "Strips"]
@@ -111,6 +112,12 @@ class Exhibits:
         sets = [part.y for part in (self.train, self.data) if part is not None]
         known = [y for y in sets if y is not None]
         return np.concatenate(known) if len(known) == len(sets) else None
+
+    @property
+    def standard(self) -> list[str]:
+        """The models whose prior is N(0, I)."""
+        priors = {name: vae.model_.parts["prior"] for name, vae in self.models.items()}
+        return [name for name, prior in priors.items() if isinstance(prior, StandardNormal)]
 
     @cached_property
     def examples(self) -> Examples:

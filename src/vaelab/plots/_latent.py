@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def latent_map(
     y: np.ndarray | None = None,
     *,
     class_names: Sequence[str] = (),
-    prior_circles: bool = True,
+    prior_circles: bool | Collection[str] = True,
     paths: Mapping[str, np.ndarray] | None = None,
     dims: tuple[int, int] = (0, 1),
     shares_axes: bool = False,
@@ -58,7 +58,8 @@ def latent_map(
         latents: The latent means of each model, `(N, D)`; D may differ.
         y: Class of each datum, `(N,)`, whole numbers; `None` where there are no labels.
         class_names: What class k is called, at position k; by default its number.
-        prior_circles: Whether to draw 1, 2 and 3 standard deviations of the prior N(0, I).
+        prior_circles: Whether to draw 1, 2 and 3 standard deviations of the prior N(0, I), or the
+            names of the models that have this prior.
         paths: Paths to draw over the data, `(S, D)`, by the model's name.
         dims: The two dimensions shown where D is greater than 2, counted from 0.
         shares_axes: Whether all panels have the same limits.
@@ -82,7 +83,10 @@ def latent_map(
     for name in paths or ():
         checks.choice("paths", name, clouds)
     known = _arrays.classes(y, class_names, sizes["N"])
-    boxes = [_limits(cloud, lines.get(name), prior_circles) for name, cloud in clouds.items()]
+    circled = prior_circles
+    if isinstance(circled, bool):
+        circled = list(clouds) if circled else []
+    boxes = [_limits(cloud, lines.get(name), name in circled) for name, cloud in clouds.items()]
     if shares_axes and len({box.shape for box in boxes}) == 1:
         boxes = [_square(np.array([np.min(boxes, 0)[0], np.max(boxes, 0)[1]]))] * len(boxes)
     margin = 0.5 + breadth([heading(name, 1.3, 8.0) for name in known.names], 8.0)
@@ -91,7 +95,7 @@ def latent_map(
         for ax, (name, cloud), box in zip(axes, clouds.items(), boxes, strict=True):
             names = [_subscript(dim) for dim in shown[name]]
             draw = _draw_map if cloud.shape[1] == 2 else _draw_rows
-            draw(ax, cloud, known, box, names, prior_circles)
+            draw(ax, cloud, known, box, names, name in circled)
             _draw_path(ax, lines.get(name))
             outside = np.count_nonzero(((cloud < box[0]) | (cloud > box[1])).any(axis=1))
             if outside:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ __all__ = ["FIGURES", "KL_CASES", "kl_figure", "kl_rows"]
 
 def latent(exhibits: Exhibits) -> Figure:
     """The latent coordinates of the whole data set, a panel a model."""
-    return plots.latent_map(exhibits.latents, exhibits.labels, class_names=_class_names(exhibits))
+    return _map(exhibits)
 
 
 def reconstructions(exhibits: Exhibits) -> Figure:
@@ -55,12 +55,7 @@ def interpolation(exhibits: Exhibits) -> Figure:
 
 def paths(exhibits: Exhibits) -> Figure:
     """The same path on the latent map."""
-    return plots.latent_map(
-        exhibits.latents,
-        exhibits.labels,
-        class_names=_class_names(exhibits),
-        paths=exhibits.strips.paths,
-    )
+    return _map(exhibits, exhibits.strips.paths)
 
 
 def manifold(exhibits: Exhibits) -> Figure:
@@ -122,8 +117,14 @@ def kl_figure() -> Figure:
     return plots.kl_comparison(scales, curves, xlabel="scale s of N(m, s²)")
 
 
-def _class_names(exhibits: Exhibits) -> tuple[str, ...]:
-    return () if exhibits.test is None else exhibits.test.class_names
+def _map(exhibits: Exhibits, paths: Mapping[str, np.ndarray] | None = None) -> Figure:
+    return plots.latent_map(
+        exhibits.latents,
+        exhibits.labels,
+        class_names=exhibits.data.class_names,
+        prior_circles=exhibits.standard,
+        paths=paths,
+    )
 
 
 def _drawable(images: np.ndarray) -> np.ndarray:
