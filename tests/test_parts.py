@@ -89,6 +89,19 @@ def test_gaussian_likelihoods_integrate_to_one() -> None:
         )
 
 
+def test_distributions_expand_and_print() -> None:
+    for d in (
+        DiagonalNormal(torch.zeros(3, 2), torch.ones(3, 2)),
+        GreyBernoulli(torch.randn(3, 2), 1),
+    ):
+        wide = d.expand((4, 3))
+        assert type(wide) is type(d)
+        assert wide.batch_shape == (4, 3)
+        x = torch.rand(2)
+        torch.testing.assert_close(wide.log_prob(x), d.log_prob(x).expand(4, 3))
+        assert type(d).__name__ in repr(d)
+
+
 def test_bernoulli_sums_to_one_over_all_bits() -> None:
     p = GreyBernoulli(torch.randn(4, 3), 1)
     bits = torch.tensor([[i >> k & 1 for k in range(3)] for i in range(8)]).float()

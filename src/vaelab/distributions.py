@@ -7,7 +7,7 @@ levels. Nothing of torch's own is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -35,6 +35,11 @@ class DiagonalNormal(Independent):  # type: ignore[type-arg]
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
         super().__init__(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> DiagonalNormal:
+        """The same distribution with a larger batch shape."""
+        shape = (*batch_shape, *self.event_shape)
+        return DiagonalNormal(self.loc.expand(shape), self.scale.expand(shape))
 
     @property
     def loc(self) -> Tensor:
@@ -66,6 +71,12 @@ class GreyBernoulli(Independent):  # type: ignore[type-arg]
         super().__init__(
             Bernoulli(logits=logits, validate_args=False), event_dims, validate_args=False
         )
+
+    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> GreyBernoulli:
+        """The same distribution with a larger batch shape."""
+        logits: Tensor = self.base_dist.logits
+        shape = (*batch_shape, *self.event_shape)
+        return GreyBernoulli(logits.expand(shape), len(self.event_shape))
 
 
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[no-untyped-call, untyped-decorator]
