@@ -146,17 +146,18 @@ class Comparison:
 
 
 def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Figures of models as lines of text, a row a model.
+    """Figures of models as lines of text, a row a model; columns without any figure are left out.
 
-    >>> print(table({"vae": {"elbo": -143.21, "elbo_se": 0.31, "seconds": 30.0}}))
-    model  ELBO (nats)     rate  distortion  log p(x)  kNN  kNN sampled  parameters  seconds
-    vae    -143.21 ± 0.31  -     -           -         -    -            -           30.0
+    >>> print(table({"vae": {"elbo": -143.21, "elbo_se": 0.31}, "conv": {"seconds": 30.0}}))
+    model  ELBO (nats)     seconds
+    vae    -143.21 ± 0.31  -
+    conv   -               30.0
     """
-    rows = [tuple(title for title, _ in COLUMNS)]
-    rows += [tuple(cell({"model": n, **f}) for _, cell in COLUMNS) for n, f in figures.items()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    named = [{"model": name, **row} for name, row in figures.items()]
+    columns = [[title, *map(cell, named)] for title, cell in COLUMNS]
+    columns = [column for column in columns if set(column[1:]) != {"-"}]
+    padded = [[text.ljust(max(map(len, column))) for text in column] for column in columns]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
 
 
 def _cell(name: str, form: str, error: bool = False) -> Callable[[Mapping[str, Any]], str]:
