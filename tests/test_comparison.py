@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +72,15 @@ def test_side_by_side_gives_the_same_bits_as_in_turn(train: Dataset, test: Datas
         assert np.array_equal(first.transform(test), second.transform(test))
     one = compare(["vae"], train, test, epochs=1, particles=2, jobs=2)
     assert np.array_equal(one.models["vae"].transform(test), turns[0].models["vae"].transform(test))
+
+
+def test_a_worker_that_dies_is_told_in_one_line(train: Dataset, test: Dataset) -> None:
+    def die(name: str, position: int) -> Any:
+        os._exit(9)
+
+    with pytest.raises(checks.TrainingError, match="a process that trained a recipe died") as error:
+        compare(["vae", "linear"], train, test, epochs=1, jobs=2, progress=die)
+    assert "\n" not in str(error.value)
 
 
 def test_latents_are_those_of_the_whole_data_set(

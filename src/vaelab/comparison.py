@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -352,6 +353,11 @@ def _run(job: _Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:
         for future in as_completed(futures.values()):
             future.result()  # the first failure ends the comparison
         return {name: futures[name].result() for name in vaes}
+    except BrokenProcessPool as error:
+        raise checks.TrainingError(
+            "a process that trained a recipe died, perhaps for want of memory; train fewer side by "
+            "side (--jobs 1) or on fewer data (--limit)."
+        ) from error
     finally:
         executor.shutdown(wait=True, kill_workers=True)
 
