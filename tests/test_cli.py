@@ -185,6 +185,18 @@ def test_figures_alone_are_saved_where_asked(run: Run, models: list[Path]) -> No
     assert Path("p/decode.png").read_bytes() != Path("f/decode.png").read_bytes()
 
 
+def test_figures_that_show_no_data_read_none(
+    run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaelab.data.load", lambda *_, **__: pytest.fail("data were read"))
+    ends = ("--start", "0,0", "--end", "1,1")
+    assert run("decode", models[0])[0] == 0
+    assert run("interpolate", models[0], *ends)[0] == 0
+    assert run("plot", "interpolation", models[0], *ends)[0] == 0
+    for name in ("decode", "manifold", "history"):
+        assert run("plot", name, models[0])[0] == 0
+
+
 def test_plot_offers_every_figure_of_the_report() -> None:
     from vaelab import report
     from vaelab.cli.models import FIGURES
@@ -237,6 +249,7 @@ def test_lists(run: Run) -> None:
         ("compare blobs --particles 0", 1, "particles = 0, but it must be a whole number"),
         ("compare blobs --steps 1", 1, "steps = 1, but it must be a whole number of at least 2."),
         ("compare blobs --at 1,2,3", 1, "point has 3 coordinates, but there are 2 latent"),
+        ("compare blobs --at nan,0", 1, "point is not finite; give finite numbers."),
         ("compare blobs --at 1,x", 2, "Invalid value for '--at': '1,x' is not numbers separated"),
         ("compare blobs --start 0,0", 1, "--end is missing; give both ends, or neither."),
         ("train vae blobs --set speed=3", 1, "option of recipe 'vae' = 'speed' is not known"),

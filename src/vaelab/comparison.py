@@ -239,11 +239,12 @@ def compare(
         progress,
         machine.share_of_cores(checks.integer("jobs", jobs)),
     )
+    dataset = _dataset_record(train, test)  # now: the fingerprints travel with the data
     results = _run(job, vaes, jobs)
     comparison = Comparison(
         models={name: result.vae for name, result in results.items()},
         figures={name: result.figures for name, result in results.items()},
-        dataset=_dataset_record(train, test),
+        dataset=dataset,
         seed=seed,
         latents={name: result.latents for name, result in results.items()},
         machine=machine.name(),

@@ -13,7 +13,7 @@ from vaelab.estimator import VAE
 from vaelab.priors import StandardNormal
 from vaelab.records import Dataset
 
-__all__ = ["Examples", "Exhibits", "Strips"]
+__all__ = ["Examples", "Exhibits", "Strips", "check_point"]
 
 POINT = (0.5, 0.2)
 MANIFOLD = 20
@@ -88,7 +88,10 @@ class Exhibits:
             self.latents = dict(latents)
         for what, given in (("point", point), *zip(("start", "end"), ends or (), strict=False)):
             for name, vae in self.models.items():
-                _check_point(what, given, name, vae)
+                if given is not None:
+                    value = ",".join(f"{c:g}" for c in given)
+                    wanted = vae.model_.latent_dim
+                    check_point(f"{what} = {value}", given, wanted, f"model {name!r} has")
 
     @property
     def data(self) -> Dataset:
@@ -218,14 +221,18 @@ def _as_unit(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32) / 255 if x.dtype == np.uint8 else np.asarray(x, np.float32)
 
 
-def _check_point(what: str, point: Sequence[float] | None, name: str, vae: VAE) -> None:
-    if point is None:
-        return
-    wanted = vae.model_.latent_dim
+def check_point(what: str, point: Sequence[float], wanted: int, subject: str) -> None:
+    """Refuses a latent point with another number of coordinates than `wanted`, or not finite.
+
+    >>> check_point("point", (1.0,), 2, "there are")
+    Traceback (most recent call last):
+    ...
+    vaelab.checks.ArgumentError: point has 1 coordinates, but there are 2 latent dimensions; ...
+    """
     if len(point) != wanted:
         raise checks.ArgumentError(
-            f"{what} = {','.join(f'{c:g}' for c in point)} has {len(point)} coordinates, but model "
-            f"{name!r} has {wanted} latent dimensions; give {wanted} numbers."
+            f"{what} has {len(point)} coordinates, but {subject} {wanted} latent dimensions; "
+            f"give {wanted} numbers."
         )
     if not np.isfinite(point).all():
-        raise checks.ArgumentError(f"{what} = {list(point)} is not finite; give finite numbers.")
+        raise checks.ArgumentError(f"{what} is not finite; give finite numbers.")

@@ -12,12 +12,10 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaelab import checks
 from vaelab.distributions import GreyBernoulli
-from vaelab.networks import Network, soft_bound, unbound
+from vaelab.networks import MAX_LOG_SCALE, Network, soft_bound, unbound
 from vaelab.parts import Part
 
 __all__ = ["LIKELIHOODS", "Bernoulli", "Gaussian", "Likelihood"]
-
-MAX_LOG_SCALE = 10.0
 
 
 class Likelihood(Part):

@@ -33,6 +33,8 @@ __all__ = [
 GAIN, MIX_GAIN, LAST_GAIN = 1.4, 0.7, 0.3
 FIRST_PATCH = 4
 LARGEST_GRID = 8
+MAX_LOG_SCALE = 10.0
+"""Bound on the log-scales of posteriors and likelihoods, for `soft_bound`."""
 
 
 def soft_bound(raw: Tensor, bound: float) -> Tensor:

@@ -9,12 +9,10 @@ from torch.distributions import Distribution
 
 from vaelab import checks
 from vaelab.distributions import DiagonalNormal
-from vaelab.networks import Network, soft_bound
+from vaelab.networks import MAX_LOG_SCALE, Network, soft_bound
 from vaelab.parts import Part
 
 __all__ = ["POSTERIORS", "DiagonalGaussian", "FixedGaussian", "Posterior"]
-
-MAX_LOG_SCALE = 10.0
 
 
 class Posterior(Part):

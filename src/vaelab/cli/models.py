@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from vaelab.cli.shared import (
     exhibits,
     load_data,
     load_models,
-    plot_one,
     print_figures,
 )
 
 FIGURES = ("latent", "reconstructions", "decode", "interpolation", "paths", "manifold", "history")
+WITHOUT_DATA = ("decode", "manifold", "history")
 
 
 @click.command()
@@ -44,7 +45,7 @@ def evaluate(
     """
     from vaelab.comparison import evaluate as judge
 
-    (name, vae), *_ = load_models([model]).items()
+    ((name, vae),) = load_models([model]).items()
     training_data, test = load_data(data or vae.data_["name"], limit)
     figures = judge(vae, test, training_data, particles=particles)
     if as_json:
@@ -80,7 +81,7 @@ def decode(models: tuple[str, ...], point: tuple[float, ...] | None, **out: Any)
     \b
     Example:  vaelab decode runs/mnist/vae runs/mnist/conv --at -0.5,0.2 --save figures
     """
-    plot_one("decode", exhibits(models, None, point=point), **out)
+    _draw("decode", models, None, point=point, **out)
 
 
 @click.command()
@@ -101,9 +102,7 @@ def interpolate(
     \b
     Example:  vaelab interpolate runs/mnist/vae --start -1,0 --end 1.5,0.5 --steps 15
     """
-    ends = both_ends(start, end)
-    named = data if ends is None or data is not None else False
-    plot_one("interpolation", exhibits(models, named, ends=ends, steps=steps), **out)
+    _draw("interpolation", models, data, ends=both_ends(start, end), steps=steps, **out)
 
 
 @click.command()
@@ -131,15 +130,26 @@ def plot(
     \b
     Example:  vaelab plot latent runs/mnist/vae runs/mnist/conv --save figures
     """
-    without = figure in ("decode", "manifold", "history")
-    shown = exhibits(
-        models,
-        False if without else data,
-        point=point,
-        ends=both_ends(start, end),
-        steps=steps,
-    )
-    plot_one(figure, shown, save=save, show=show)
+    ends = both_ends(start, end)
+    _draw(figure, models, data, point=point, ends=ends, steps=steps, save=save, show=show)
+
+
+def _draw(
+    figure: str,
+    models: Sequence[str],
+    data: str | None,
+    *,
+    save: Path | None,
+    show: bool,
+    **shown: Any,
+) -> None:
+    """Draws one of the report's figures; data are read only where it shows some."""
+    between_points = figure == "interpolation" and shown["ends"] is not None and data is None
+    needless = figure in WITHOUT_DATA or between_points
+    drawn = exhibits(models, False if needless else data, **shown)
+    from vaelab import report
+
+    deliver({figure: report.FIGURES[figure](drawn)}, save, show)
 
 
 @click.command()

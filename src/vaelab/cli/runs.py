@@ -15,7 +15,6 @@ from vaelab import checks, files, machine
 from vaelab.cli.group import ends_options, names, point_option, training_options
 from vaelab.cli.shared import (
     both_ends,
-    check_length,
     load_data,
     note,
     print_figures,
@@ -91,7 +90,7 @@ def _make_room(folder: Path, overwrite: bool) -> Path | None:
 
 def _compare(folder: Path, train: Dataset, test: Dataset, options: Mapping[str, Any]) -> Path:
     from vaelab import comparison, report
-    from vaelab.exhibits import Exhibits
+    from vaelab.exhibits import Exhibits, check_point
     from vaelab.progress import TrainingBar
 
     recipes = options["recipes"]
@@ -104,7 +103,8 @@ def _compare(folder: Path, train: Dataset, test: Dataset, options: Mapping[str, 
         "steps": checks.integer("steps", options["steps"], least=2),
     }
     for name in ("point", "start", "end"):  # refused now, not after training
-        check_length(name, options[name], options["latent_dim"])
+        if options[name] is not None:
+            check_point(name, options[name], options["latent_dim"], "there are")
     names = ("latent_dim", "epochs", "batch_size", "learning_rate", "seed")
     settings = {name: options[name] for name in names}
     comparison.plan(recipes, train.shape, **settings)
@@ -126,9 +126,10 @@ def _compare(folder: Path, train: Dataset, test: Dataset, options: Mapping[str, 
     )
     click.echo(json.dumps(result.document(), indent=2) if options["as_json"] else str(result))
     exhibits = Exhibits(result.models, train, test, latents=result.latents, **shown)
-    page = report.write(folder, result, exhibits, command=command)
+    figures = report.draw(exhibits)
+    page = report.write(folder, result, exhibits, command=command, figures=figures)
     if options["show"]:
-        show_all(list(report.draw(exhibits).values()))
+        show_all(list(figures.values()))
     return page
 
 

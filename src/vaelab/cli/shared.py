@@ -53,13 +53,6 @@ def exhibits(models: Sequence[str], data: str | bool | None, **shown: Any) -> Ex
     return Exhibits(loaded, train, test, **shown)
 
 
-def plot_one(name: str, exhibits: Exhibits, *, save: Path | None, show: bool) -> None:
-    """Draws one of the report's figures and delivers it."""
-    from vaelab import report
-
-    deliver({name: report.FIGURES[name](exhibits)}, save, show)
-
-
 def deliver(figures: Mapping[str, Figure], save: Path | None, show: bool) -> None:
     """Saves figures, or shows them, or both; with neither asked for, saves them."""
     from vaelab import plots
@@ -88,15 +81,6 @@ def both_ends(
         missing = "--start" if start is None else "--end"
         raise checks.ArgumentError(f"{missing} is missing; give both ends, or neither.")
     return start, end
-
-
-def check_length(name: str, point: tuple[float, ...] | None, latent_dim: int) -> None:
-    """Refuses a point with another number of coordinates than there are latent dimensions."""
-    if point is not None and len(point) != latent_dim:
-        raise checks.ArgumentError(
-            f"{name} has {len(point)} coordinates, but there are {latent_dim} latent dimensions; "
-            f"give {latent_dim} numbers."
-        )
 
 
 def setting(text: str) -> tuple[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
@@ -28,7 +28,6 @@ PAGE = "report.html"
 class _Picture:
     """A figure of the page: its PNG as text, and what a reader without eyes is told."""
 
-    name: str
     source: str
     alt: str
 
@@ -46,7 +45,7 @@ def write(
     exhibits: Exhibits,
     *,
     command: str = "",
-    progress: Callable[[str], None] | None = None,
+    figures: Mapping[str, Figure] | None = None,
 ) -> Path:
     """Writes `report.html` and `figures/*.png` into a folder; returns the page's path.
 
@@ -55,20 +54,18 @@ def write(
         comparison: The models and their figures.
         exhibits: What is shown of them.
         command: How to repeat it; shown on the page.
-        progress: Called with the name of each file that was written.
+        figures: What `draw` made of the exhibits, if that is at hand.
 
     Raises:
         OSError: The folder cannot be written, or the disk is full.
     """
     folder = Path(folder)
     pictures = {}
-    for name, figure in draw(exhibits).items():
+    for name, figure in (figures or draw(exhibits)).items():
         png = plots.png_bytes(figure)
-        path = files.write_atomically(folder / "figures" / f"{name}.png", png)
+        files.write_atomically(folder / "figures" / f"{name}.png", png)
         source = "data:image/png;base64," + base64.b64encode(png).decode()
-        pictures[name] = _Picture(name, source, _ALT[name])
-        if progress is not None:
-            progress(str(path))
+        pictures[name] = _Picture(source, _ALT[name])
     page = _render(comparison, exhibits, pictures, command)
     return files.write_atomically(folder / PAGE, page)
 
