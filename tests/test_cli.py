@@ -68,7 +68,8 @@ def test_compare_does_the_main_job(run: Run) -> None:
     assert err == "report: runs/blobs/report.html\n"
     folder = Path("runs/blobs")
     assert sorted(p.name for p in folder.iterdir()) == [
-        "conv", "figures", "fixed-variance", "metrics.json", "report.html", "run.json", "vae",
+        ".lock", "conv", "figures", "fixed-variance", "metrics.json", "report.html", "run.json",
+        "vae",
     ]  # fmt: skip
     assert sorted(p.stem for p in (folder / "figures").iterdir()) == [
         "decode", "history", "interpolation", "kl", "latent", "manifold", "paths",
@@ -100,8 +101,8 @@ def test_a_run_is_not_overwritten_unless_asked_for(run: Run) -> None:
     code, out, err = run(*quick, "--out", "a", "--seed", 1)
     assert (code, out) == (1, "")
     assert err == (
-        "error: a holds another run; choose another folder with --out, or replace it with "
-        "--overwrite.\n"
+        "error: a holds another run; continue it with --resume, replace it with --overwrite, or "
+        "choose another folder with --out.\n"
     )
     assert Path("a/metrics.json").read_bytes() == before
     assert run(*quick, "--out", "a", "--seed", 1, "--overwrite")[0] == 0
@@ -119,13 +120,43 @@ def test_a_failed_overwrite_brings_the_old_run_back(
     assert code == 1
     assert "did you mean 'linear'" in err
 
+    assert {p: p.read_bytes() for p in Path("a").rglob("*") if p.is_file()} == before
+    assert [p.name for p in Path().iterdir()] == ["a"]
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "a/vae")
+
+    monkeypatch.setattr("vaelab.comparison.compare", full)
+    code, _, err = run(*quick, "--out", "a", "--overwrite")
+    assert (code, err) == (1, "error: a/vae: No space left on device.\n")
+    assert {p: p.read_bytes() for p in Path("a").rglob("*") if p.is_file()} == before
+    assert [p.name for p in Path().iterdir()] == ["a"]
+
+
+def test_what_was_trained_before_an_overwrite_failed_is_kept_beside_the_old_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ("compare", "blobs", "--recipes", "linear", "--epochs", 1, "--particles", 2)
+    assert run(*quick, "--out", "a", "--seed", 1)[0] == 0
+    before = Path("a/metrics.json").read_bytes()
+
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "a/report.html")
 
-    monkeypatch.setattr("vaelab.report.write", full)
-    code, _, err = run(*quick, "--out", "a", "--overwrite")
-    assert (code, err) == (1, "error: a/report.html: No space left on device.\n")
-    assert {p: p.read_bytes() for p in Path("a").rglob("*") if p.is_file()} == before
+    with monkeypatch.context() as broken:
+        broken.setattr("vaelab.report.write", full)
+        code, _, err = run(*quick, "--out", "a", "--overwrite")
+    assert code == 1
+    assert err.splitlines() == [
+        "note: the run that was in a stays in .a.old until this one is finished.",
+        "error: a/report.html: No space left on device.",
+    ]
+    assert Path(".a.old/metrics.json").read_bytes() == before
+    trained = Path("a/linear/model.safetensors").stat().st_mtime_ns
+    code, _, err = run(*quick, "--out", "a", "--resume")
+    assert (code, err) == (0, "report: a/report.html\n")
+    again = Path("a/linear/model.safetensors").stat().st_mtime_ns
+    assert again == trained, "finished recipes stay untouched"
     assert [p.name for p in Path().iterdir()] == ["a"]
 
 
@@ -253,7 +284,16 @@ def test_lists(run: Run) -> None:
         ("compare blobs --at 1,x", 2, "Invalid value for '--at': '1,x' is not numbers separated"),
         ("compare blobs --start 0,0", 1, "--end is missing; give both ends, or neither."),
         ("train vae blobs --set speed=3", 1, "option of recipe 'vae' = 'speed' is not known"),
-        ("train vae blobs --set speed", 1, "--set speed, but it must be NAME=NUMBER, such as"),
+        ("train vae blobs --set speed", 1, "--set speed, but it must be NAME=VALUE, such as"),
+        ("train vae blobs --set training.clip=1", 1, "setting of training = 'clip' is not known"),
+        ("train vae blobs --set trainig.x=1", 1, "--set = 'trainig' is not known; did you mean"),
+        ("train vae blobs --device gpu", 1, "device = 'gpu' cannot be used here ("),
+        ("train vae blobs --precision half", 1, "precision = 'half' is not known. Known: "),
+        ("train vae blobs --patience 0", 1, "patience = 0, but it must be a whole number"),
+        ("train vae blobs --checkpoint-seconds -1", 1, "seconds = -1.0, but it must be a finite"),
+        ("compare blobs --device gpu", 1, "device = 'gpu' cannot be used here ("),
+        ("compare blobs --set beta=2", 1, "--set NAME=VALUE is an option of one recipe, for"),
+        ("compare blobs --set objective.beta=-2", 1, "beta = -2, but it must be a finite number"),
         ("train fixed-variance blobs --set scale=-1", 1, "scale = -1, but it must be a finite"),
         ("decode nowhere", 1, "nowhere is not there; give a folder that vaelab wrote."),
         ("decode", 2, "Missing argument 'MODEL...'."),
@@ -300,7 +340,7 @@ def test_point_of_another_dimension(run: Run, models: list[Path]) -> None:
 def test_a_folder_that_cannot_be_written_is_told_before_training(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vaelab.training.train", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr("vaelab.estimator.train", lambda *_, **__: pytest.fail("it was trained"))
     Path("file").write_text("")
     for args in (("train", "vae", "blobs"), ("compare", "blobs", "--jobs", 1)):
         code, _, err = run(*args, "--out", "file/inside/model")
@@ -382,7 +422,10 @@ def test_interruption_is_told_in_one_line_and_leaves_no_process(tmp_path: Path) 
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert err.strip().splitlines()[-1] == "error: interrupted."
+    assert err.strip().splitlines()[-1] == (
+        "error: interrupted; what was trained is kept; continue with: vaelab compare mnist "
+        "--epochs 500 --limit 900 --jobs 2 --resume"
+    )
     for _ in range(50):
         if not _alive(process.pid):
             return

@@ -13,8 +13,18 @@ SOURCE = Path(__file__).parents[1] / "src" / "vaelab"
 
 FLOORS = {
     0: ["checks", "files", "records"],
-    1: ["data", "divergences", "machine", "parts", "plots", "progress", "tensors"],
-    2: ["distributions", "networks"],
+    1: [
+        "checkpoints",
+        "data",
+        "divergences",
+        "machine",
+        "parts",
+        "plots",
+        "progress",
+        "tensors",
+        "trackers",
+    ],
+    2: ["distributions", "networks", "shuffling"],
     3: ["likelihoods", "posteriors", "priors"],
     4: ["model"],
     5: ["latent", "objectives"],
@@ -107,7 +117,17 @@ def test_files_stay_short() -> None:
     assert not long
 
 
-HEAVY = ("torch", "numpy", "matplotlib", "sklearn", "scipy", "pooch", "joblib")
+HEAVY = (
+    "torch",
+    "numpy",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "pooch",
+    "joblib",
+    "mlflow",
+    "tensorboard",
+)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Independent
 
 from vaelab import checks, testing
 from vaelab.distributions import DiagonalNormal, GreyBernoulli, isolated, seeded
@@ -115,6 +116,69 @@ def test_bernoulli_on_grey_levels_is_the_expectation_over_bits() -> None:
     bits = torch.tensor([[i >> k & 1 for k in range(3)] for i in range(8)]).float()
     weights = torch.where(bits > 0, grey, 1 - grey).prod(-1)
     torch.testing.assert_close(p.log_prob(grey), (weights * p.log_prob(bits)).sum())
+
+
+SHAPES = [  # of the logits, of x, event dimensions
+    ((4, 28, 28), (4, 28, 28), 2),
+    ((3, 4, 63), (4, 63), 1),
+    ((5, 3), (2, 5, 3), 1),
+    ((4, 3, 5), (5,), 2),
+    ((2, 0), (2, 0), 1),
+    ((), (3,), 0),
+]
+
+
+def plain_bernoulli(logits: torch.Tensor, event_dims: int) -> Independent:
+    return Independent(
+        torch.distributions.Bernoulli(logits=logits, validate_args=False),
+        event_dims,
+        validate_args=False,
+    )
+
+
+@pytest.mark.parametrize(("shape", "x_shape", "event_dims"), SHAPES)
+def test_bernoulli_agrees_with_torch_in_value_and_gradient(
+    shape: tuple[int, ...], x_shape: tuple[int, ...], event_dims: int
+) -> None:
+    logits = (8 * torch.randn(shape, dtype=torch.float64)).requires_grad_()
+    x = torch.rand(x_shape, dtype=torch.float64, requires_grad=True)
+    for dtype, tolerance in [(torch.float64, 1e-12), (torch.float32, 1e-5)]:
+        ours = GreyBernoulli(logits.to(dtype), event_dims).log_prob(x.to(dtype))
+        theirs = plain_bernoulli(logits, event_dims).log_prob(x)
+        weights = torch.rand_like(theirs)
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            torch.autograd.grad((ours * weights).sum(), (logits, x)),
+            torch.autograd.grad((theirs * weights).sum(), (logits, x)),
+            rtol=tolerance,
+            atol=tolerance,
+        )
+
+
+def test_bernoulli_can_be_differentiated_twice() -> None:
+    logits = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+    x = torch.rand(3, 6, dtype=torch.float64, requires_grad=True)
+
+    def score(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return GreyBernoulli(logits, 1).log_prob(x)
+
+    assert torch.autograd.gradcheck(score, (logits, x))
+    assert torch.autograd.gradgradcheck(score, (logits, x))
+
+
+def test_bernoulli_stays_finite_at_extreme_logits() -> None:
+    logits = torch.tensor([1e4, 1e4, -1e4, -1e4, 1e4, 0.0]).repeat(200, 1).requires_grad_()
+    x = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.25, 0.5]).expand(200, 6)
+    score = GreyBernoulli(logits, 2).log_prob(x)
+    score.backward()
+    torch.testing.assert_close(score.item(), 200 * (-27_500 - math.log(2)), rtol=1e-6, atol=0)
+    mean = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 0.5])
+    assert torch.equal(logits.grad, x - mean)
+    unsure = GreyBernoulli(torch.zeros(1024), 1).log_prob(torch.rand(1024))
+    torch.testing.assert_close(unsure.item(), -1024 * math.log(2))
+    assert GreyBernoulli(torch.full((64,), math.nan), 1).log_prob(torch.rand(64)).isnan()
+    assert GreyBernoulli(torch.zeros(0, 7), 1).log_prob(torch.zeros(0, 7)).shape == (0,)
 
 
 def test_fixed_gaussian_has_the_stated_rate() -> None:

@@ -52,7 +52,7 @@ def test_a_folder_holds_what_it_should_and_no_pickle(folder: Path, train: Datase
         "model.safetensors",
     ]
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 1
+    assert config["format"] == 2
     assert config["recipe"] == "vae"
     assert config["seed"] == 3
     assert config["training"]["epochs"] == 1
@@ -140,7 +140,7 @@ def truncated(folder: Path) -> None:
         (lambda f: (f / "config.json").write_text("[]"), "it has no format number"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "it is not UTF-8 text"),
         (lambda f: (f / "history.jsonl").write_text("{\n"), "history.jsonl is damaged"),
-        (lambda f: edit(f, format=2), "has format 2, but this version of vaelab reads up to 1"),
+        (lambda f: edit(f, format=3), "has format 3, but this version of vaelab reads up to 2"),
         (lambda f: edit(f, surprise=1), r"unknown or missing fields \['surprise'\]"),
         (lambda f: edit(f, seed=-1), "seed = -1, but it must be"),
         (lambda f: edit(f, training={"speed": 1}), "config.json is damaged"),

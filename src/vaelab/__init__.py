@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from vaelab.estimator import VAE, load
     from vaelab.model import Model
     from vaelab.recipes import Recipe
-    from vaelab.records import Dataset, Terms, Training
+    from vaelab.records import Checkpoints, Dataset, Terms, Training
     from vaelab.report import write as write_report
 
 __all__ = [
     "VAE",
+    "Checkpoints",
     "Comparison",
     "Dataset",
     "Model",
@@ -66,6 +67,7 @@ __version__ = "0.1.0"
 
 _FROM = {
     "VAE": "estimator",
+    "Checkpoints": "records",
     "Comparison": "comparison",
     "Dataset": "records",
     "Model": "model",

@@ -15,6 +15,7 @@ from numbers import Integral, Real
 __all__ = [
     "ArgumentError",
     "DataError",
+    "Interrupted",
     "StorageError",
     "TrainingError",
     "VaelabError",
@@ -44,6 +45,24 @@ class StorageError(VaelabError, ValueError):
 
 class TrainingError(VaelabError, RuntimeError):
     """Training cannot go on."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop, and has kept what is needed to go on.
+
+    Like `KeyboardInterrupt` it is no `Exception`, so that nothing takes it for a failure.
+
+    Arguments:
+        message: Where training stood, in one line.
+        signal: Number of the signal that asked for it: 2 for Ctrl-C, 15 for SIGTERM.
+    """
+
+    def __init__(self, message: str = "interrupted", signal: int = 2) -> None:
+        super().__init__(message, signal)
+        self.message, self.signal = message, signal
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class VaelabWarning(UserWarning):

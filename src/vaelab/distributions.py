@@ -7,8 +7,10 @@ levels. Nothing of torch's own is changed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,9 +76,53 @@ class GreyBernoulli(Independent):  # type: ignore[type-arg]
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> GreyBernoulli:
         """The same distribution with a larger batch shape."""
-        logits: Tensor = self.base_dist.logits
         shape = (*batch_shape, *self.event_shape)
-        return GreyBernoulli(logits.expand(shape), len(self.event_shape))
+        return GreyBernoulli(self.logits.expand(shape), len(self.event_shape))
+
+    @property
+    def logits(self) -> Tensor:
+        """ln(μ / (1 − μ)), `(..., *shape)`."""
+        logits: Tensor = self.base_dist.logits
+        return logits
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Σ x ln μ + (1 − x) ln(1 − μ) of grey levels `(..., *shape)`: `(...)`, in nats."""
+        shape = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
+            value.shape, self.logits.shape
+        )
+        flat = (*shape[: len(shape) - len(self.event_shape)], self.event_shape.numel())
+        logits, x = (t.expand(shape).reshape(flat) for t in (self.logits, value))
+        score: Tensor = _BernoulliScore.apply(logits, x)  # type: ignore[no-untyped-call]
+        return score
+
+
+class _BernoulliScore(torch.autograd.Function):
+    r"""Σ x l − ln(1 + eˡ) over the last dimension, of logits l and grey levels x `(..., D)`.
+
+    With μ = 1 / (1 + e⁻ˡ), ln(1 + eˡ) = max(l, 0) − ln max(μ, 1 − μ), and ∂/∂l = x − μ: the one
+    exponential of the value serves the gradient too. Σ ln max(μ, 1 − μ) is taken as logarithms of
+    products of at most 64 factors, each at least ½, which cannot underflow.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        mean = logits.sigmoid()
+        ctx.save_for_backward(logits, x, mean)
+        work = (mean - 0.5).abs_().add_(0.5)  # max(μ, 1 − μ)
+        *batch, size = work.shape
+        factors = math.gcd(size, 64)
+        certainty = work.view(*batch, factors, size // factors).prod(-2).log_().sum(-1)
+        torch.clamp_min(logits, 0, out=work)  # memory in the cache is quicker than new memory
+        return certainty.sub_(work.addcmul_(x, logits, value=-1).sum(-1))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        logits, x, mean = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is itself to be differentiated
+            mean = logits.sigmoid()
+        by_logits, by_x = ctx.needs_input_grad
+        grad = grad.unsqueeze(-1)
+        return (x - mean).mul_(grad) if by_logits else None, logits * grad if by_x else None
 
 
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[no-untyped-call, untyped-decorator]

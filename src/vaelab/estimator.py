@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,14 +15,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab import checks, latent, metrics, recipes, storage, training
+from vaelab import checks, latent, metrics, recipes, storage
 from vaelab.distributions import seeded
 from vaelab.model import Model
 from vaelab.objectives import ELBO
 from vaelab.parts import Part
 from vaelab.recipes import Recipe
-from vaelab.records import Dataset
+from vaelab.records import Checkpoints, Dataset
 from vaelab.tensors import as_tensor, check_data, to_float
+from vaelab.training import Callback, check_device, train
 
 __all__ = ["VAE", "load"]
 
@@ -41,6 +42,11 @@ class VAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: The largest learning rate; by default the recipe's.
         seed: Everything random in `fit` follows from it: the same seed gives the same bits.
         options: Options of a named recipe: `{"scale": 0.5}` for `"fixed-variance"`, say.
+        objective: Settings that the recipe's objective is to have: `{"warmup_epochs": 2}`, say.
+        training: Further settings of training, by their names in `vaelab.records.Training`:
+            `{"patience": 3, "device": "cuda"}`, say.
+        checkpoints: A folder where `fit` keeps its state, or a `vaelab.Checkpoints`, which can
+            also resume: `Checkpoints("runs/digits", resume=True)`.
         callback: Called with `"step"` or `"epoch"` and named values during `fit`.
 
     Attributes:
@@ -72,7 +78,10 @@ class VAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float | None = None,
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
-        callback: training.Callback | None = None,
+        objective: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+        checkpoints: str | os.PathLike[str] | Checkpoints | None = None,
+        callback: Callback | None = None,
     ) -> None:
         self.recipe = recipe
         self.latent_dim = latent_dim
@@ -81,6 +90,9 @@ class VAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.seed = seed
         self.options = options
+        self.objective = objective
+        self.training = training
+        self.checkpoints = checkpoints
         self.callback = callback
 
     def fit(self, X: Any, y: object = None) -> Self:
@@ -89,23 +101,28 @@ class VAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             checks.ArgumentError: A setting is not allowed.
             checks.DataError: The data cannot be used, or not by this likelihood.
-            checks.TrainingError: The loss became NaN or infinite.
+            checks.TrainingError: The loss is NaN or infinite from the start.
+            checks.StorageError, checks.Interrupted, OSError: With checkpoints; see
+                `vaelab.training.train`.
         """
         x = as_tensor(X.x if isinstance(X, Dataset) else X)
         recipe = self.resolved(tuple(x.shape[1:]))
         model = recipe.model()
         check_data(x, model.shape, model.value_range)
-        trained = training.train(
+        data = _data_record(X, x)
+        trained = train(
             model,
             recipe.objective,
             x,
             settings=recipe.training,
             seed=self.seed,
             callback=self.callback,
+            checkpoints=_checkpoints(self.checkpoints),
+            fingerprint=data["fingerprint"],
         )
         self.model_, self.history_, self.training_ = trained
         self.recipe_ = recipe
-        self.data_ = _data_record(X, x)
+        self.data_ = data
         self.versions_ = storage.versions()
         self.n_features_in_ = int(np.prod(x.shape[1:]))
         return self
@@ -127,7 +144,10 @@ class VAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             for name in ("epochs", "batch_size", "learning_rate")
             if (value := getattr(self, name)) is not None
         }
-        return replace(recipe, training=replace(recipe.training, **given))
+        settings = _changed("training", recipe.training, {**(self.training or {}), **given})
+        check_device(settings.device)
+        objective = _changed("objective", recipe.objective, self.objective or {})
+        return replace(recipe, objective=objective, training=settings)
 
     def transform(self, X: Any) -> np.ndarray:
         """Posterior means of data: `(N, D)`. Deterministic."""
@@ -250,6 +270,18 @@ def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) ->
     vae.figures_ = dict(saved.figures)
     vae.n_features_in_ = int(np.prod(saved.model.shape))
     return vae
+
+
+def _changed(name: str, record: Any, settings: Mapping[str, Any]) -> Any:
+    """A frozen record with other settings; an unknown one is refused."""
+    known = [field.name for field in fields(record)]
+    for setting in settings:
+        checks.choice(f"setting of {name}", setting, known)
+    return replace(record, **settings)
+
+
+def _checkpoints(given: str | os.PathLike[str] | Checkpoints | None) -> Checkpoints | None:
+    return given if given is None or isinstance(given, Checkpoints) else Checkpoints(given)
 
 
 def _data_record(given: object, x: Tensor) -> dict[str, Any]:

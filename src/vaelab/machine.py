@@ -6,11 +6,22 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
-__all__ = ["cores", "interrupts_ignored", "name", "share_of_cores", "torch_threads"]
+__all__ = [
+    "cores",
+    "interrupts_ignored",
+    "name",
+    "share_of_cores",
+    "signals_noted",
+    "torch_threads",
+]
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""What asks a process to stop: Ctrl-C, and what `kill` and batch systems send."""
 
 
 def name() -> str:
@@ -49,15 +60,43 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Within, Ctrl-C is ignored, and processes that are started here ignore it for good.
+    """Within, Ctrl-C and SIGTERM are ignored; processes started here ignore them for good.
 
     Outside the main thread, where signals cannot be set, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def signals_noted() -> Iterator[Callable[[], int | None]]:
+    """Within, a first Ctrl-C or SIGTERM is only noted; a second Ctrl-C interrupts at once.
+
+    Signals that are ignored stay ignored. Outside the main thread nothing changes.
+
+    Yields:
+        A function that gives the number of the signal that came, or `None`.
+    """
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        heard = [n for n in STOPPING if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in heard}
+    try:
+        yield lambda: noted[0] if noted else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

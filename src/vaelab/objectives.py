@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,14 @@ class Objective(ABC):
     @abstractmethod
     def name(self) -> str:
         """What is reported, any weight included: `"elbo"`, `"elbo_beta4"`, `"iwae_k5"`."""
+
+    def kl_weight(self, step: int | None = None) -> float:
+        """Weight of the KL divergence after `step` steps; `None` means when it has grown."""
+        return 1.0
+
+    def counted_in_steps(self, steps_per_epoch: int) -> Objective:
+        """The same objective with whatever was counted in epochs counted in steps."""
+        return self
 
     @abstractmethod
     def __call__(
@@ -65,18 +73,26 @@ class ELBO(Objective):
     Arguments:
         beta: β, at least 0.
         warmup: Steps over which the KL's weight grows linearly from 0 to β.
+        warmup_epochs: The same in epochs, for those who count in them; training turns it into
+            steps. Give one of the two.
         free_bits: λ, in nats a dimension, at least 0.
         particles: K, how many draws of z estimate the distortion.
     """
 
     beta: float = 1.0
     warmup: int = 0
+    warmup_epochs: float = 0.0
     free_bits: float = 0.0
     particles: int = 1
 
     def __post_init__(self) -> None:
         checks.number("beta", self.beta, least=0)
         checks.integer("warmup", self.warmup, least=0)
+        checks.number("warmup_epochs", self.warmup_epochs, least=0)
+        if self.warmup and self.warmup_epochs:
+            raise checks.ArgumentError(
+                f"warmup = {self.warmup} and warmup_epochs = {self.warmup_epochs:g}; give one."
+            )
         checks.number("free_bits", self.free_bits, least=0)
         checks.integer("particles", self.particles)
 
@@ -85,6 +101,19 @@ class ELBO(Objective):
         """`"elbo"`, followed by what sets it apart from the plain one."""
         beta = f"_beta{self.beta:g}" if self.beta != 1 else ""
         return "elbo" + beta + (f"_free{self.free_bits:g}" if self.free_bits else "")
+
+    def kl_weight(self, step: int | None = None) -> float:
+        """β, times the share of the warm-up that is over."""
+        if step is None or step >= self.warmup:
+            return self.beta
+        return self.beta * step / self.warmup
+
+    def counted_in_steps(self, steps_per_epoch: int) -> ELBO:
+        """The same objective with its warm-up counted in steps."""
+        if not self.warmup_epochs:
+            return self
+        steps = math.ceil(self.warmup_epochs * steps_per_epoch)
+        return replace(self, warmup=steps, warmup_epochs=0.0)
 
     def __call__(
         self,
@@ -98,9 +127,9 @@ class ELBO(Objective):
         q, p, z, log_likelihood = _draw(model, x, self.particles, generator)
         distortion = -log_likelihood.mean(0)
         rate = kl(q, p, z)
-        grown = 1.0 if step is None or step >= self.warmup else step / self.warmup
         charge = self._free(q, p, rate) if self.free_bits else rate
-        return Terms(loss=distortion + self.beta * grown * charge, rate=rate, distortion=distortion)
+        loss = distortion + self.kl_weight(step) * charge
+        return Terms(loss=loss, rate=rate, distortion=distortion)
 
     def _free(self, q: Distribution, p: Distribution, rate: Tensor) -> Tensor:
         if isinstance(q, DiagonalNormal) and isinstance(p, DiagonalNormal):

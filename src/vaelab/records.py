@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from vaelab import checks
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Dataset", "Terms", "Training"]
+__all__ = ["Checkpoints", "Dataset", "Terms", "Training"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,17 @@ class Training:
             down to it. By default 0.4 for each element of a datum, and at least 100: a safeguard
             that ordinary steps do not reach.
         validation_fraction: Share of the training data that is held out to validate on; at least
-            one datum, unless it is 0.
+            one datum and at most 10,000, unless it is 0.
+        patience: Training ends when the objective on the data held out has not improved for this
+            many epochs, and gives the best model instead of the last; `None` never ends early.
+        window: How many data are shuffled at once, for data larger than memory; see
+            `vaelab.shuffling`. By default all, where they take at most 2 GiB.
+        device: Where to compute: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`; `"auto"` takes a CUDA
+            device if there is one.
+        precision: `"float32"`, or `"bfloat16"` for the networks' matrix products; losses, KL
+            divergences and log-scales stay in float32. `"auto"` is float32.
+        compile: Whether the objective is compiled by `torch.compile`, which takes from seconds to
+            minutes at the start.
     """
 
     epochs: int | None = None
@@ -131,15 +142,44 @@ class Training:
     weight_decay: float = 0.1
     clip_norm: float | None = None
     validation_fraction: float = 0.05
+    patience: int | None = None
+    window: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.epochs is not None:
-            checks.integer("epochs", self.epochs)
-        if self.batch_size is not None:
-            checks.integer("batch_size", self.batch_size)
+        for name in ("epochs", "batch_size", "patience", "window"):
+            if getattr(self, name) is not None:
+                checks.integer(name, getattr(self, name))
         checks.number("learning_rate", self.learning_rate, above=0)
         checks.number("warmup_fraction", self.warmup_fraction, least=0, most=0.99)
         checks.number("weight_decay", self.weight_decay, least=0)
         if self.clip_norm is not None:
             checks.number("clip_norm", self.clip_norm, above=0)
         checks.number("validation_fraction", self.validation_fraction, least=0, most=0.9)
+        if self.patience is not None and self.validation_fraction == 0:
+            raise checks.ArgumentError(
+                f"patience = {self.patience}, but validation_fraction = 0 holds out no data to "
+                "validate on; set it above 0."
+            )
+        checks.choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where training keeps its state, so that nothing is lost when it is interrupted or killed.
+
+    Attributes:
+        folder: The folder; one process at a time writes to it.
+        seconds: A checkpoint is written at least this often, after an epoch too, but never so
+            often that writing takes more than about 1.5 % of the time.
+        resume: Whether to continue what the folder holds, exactly; an empty one begins anew.
+    """
+
+    folder: str | PathLike[str]
+    seconds: float = 60.0
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        checks.number("seconds", self.seconds, least=0)

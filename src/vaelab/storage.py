@@ -1,8 +1,9 @@
 """Floor 8: model folders, written whole and read with suspicion.
 
 A model folder holds `config.json` (what the model is and how it came to be), `model.safetensors`
-(its weights) and `history.jsonl` (a line an epoch). Nothing is ever pickled. On reading, every
-name, shape and type is compared with what the description calls for before memory is taken.
+(its weights) and `history.jsonl` (a line an epoch). What else lies there, such as `checkpoints/`
+of training, is kept when the model is replaced. Nothing is ever pickled. On reading, every name,
+shape and type is compared with what the description calls for before memory is taken.
 """
 
 from __future__ import annotations
@@ -33,10 +34,25 @@ from vaelab.posteriors import POSTERIORS
 from vaelab.priors import PRIORS
 from vaelab.records import Training
 
-__all__ = ["FORMAT", "Saved", "is_model", "load", "save", "versions"]
+__all__ = [
+    "CHECKPOINTS",
+    "FORMAT",
+    "Saved",
+    "is_model",
+    "load",
+    "may_become_model",
+    "save",
+    "versions",
+]
 
-FORMAT = 1
+FORMAT = 2
+"""Format 2 added settings of training; folders of format 1 are read with their defaults."""
+
 CONFIG, WEIGHTS, HISTORY = "config.json", "model.safetensors", "history.jsonl"
+CHECKPOINTS = "checkpoints"
+OWN = {CONFIG, WEIGHTS, HISTORY, CHECKPOINTS, "tensorboard"}
+"""What vaelab puts into a model folder, also before there is a model."""
+
 LARGEST_TEXT = 64 * 2**20
 
 
@@ -78,6 +94,13 @@ def is_model(folder: str | os.PathLike[str]) -> bool:
     return (Path(folder) / CONFIG).is_file()
 
 
+def may_become_model(folder: Path) -> bool:
+    """Whether `save` may write here: nothing is there, or only what vaelab put there."""
+    if not folder.exists() or is_model(folder):
+        return True
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= OWN
+
+
 def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
     """Writes a model folder, whole or not at all; a model folder that is there is replaced.
 
@@ -86,7 +109,7 @@ def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
         OSError: The folder cannot be written, or the disk is full; what was there is still there.
     """
     folder = Path(folder)
-    if folder.exists() and not is_model(folder) and (folder.is_file() or any(folder.iterdir())):
+    if not may_become_model(folder):
         raise checks.StorageError(
             f"{folder} exists and is not a model folder; choose another, or remove it."
         )
@@ -120,10 +143,26 @@ def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
 
 
 def _replace(work: Path, folder: Path) -> None:
-    """Puts `work` in the place of `folder`, with the old one aside until the new one is there."""
+    """Puts the files of `work` into `folder`, so that no reader sees a part of a model there."""
     if not folder.exists():
         work.rename(folder)
-        return
+    elif not is_model(folder):  # it becomes one with its last file
+        for name in (WEIGHTS, HISTORY, CONFIG):
+            (work / name).replace(folder / name)
+    else:
+        _exchange(work, folder)
+
+
+def _exchange(work: Path, folder: Path) -> None:
+    """Puts `work` in the place of a model, with the old one aside until the new one is there."""
+    for path in folder.rglob("*"):
+        copy = work / path.relative_to(folder)
+        if path.is_file() and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, copy)  # the same file under both names: a lock on it holds on
+            except OSError:  # a file system without links
+                shutil.copy2(path, copy)
     aside = work.with_suffix(".old")
     folder.rename(aside)
     try:

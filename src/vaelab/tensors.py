@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +15,9 @@ from vaelab import checks
 
 __all__ = ["as_tensor", "batches", "check_data", "to_float"]
 
+SCAN_BYTES = 16 * 1024**2
+"""How much is looked at once for the row of a NaN: little beside any window or batch."""
+
 
 def as_tensor(x: Any) -> Tensor:
     """Data of any kind as a tensor at rest, without a copy where none is needed.
@@ -22,7 +27,11 @@ def as_tensor(x: Any) -> Tensor:
             `(N, C, H, W)`, or grey images `(N, H, W)`.
 
     Returns:
-        `(N, D)` or `(N, C, H, W)`, in `uint8` if `x` is, else in `float32`.
+        `(N, D)` or `(N, C, H, W)`, in `uint8` if `x` is, else in `float32`. It shares its memory
+        with arrays and tensors of these types, read-only ones included, so nothing may write to
+        it. A memory-mapped file (`np.load(path, mmap_mode="r")`) in `uint8` or `float32`, in C
+        order, therefore stays on disk, whatever its size; one of another type or order is
+        converted, which needs memory for all of it.
 
     Raises:
         checks.DataError: Not numbers, another number of dimensions, no data, NaN or infinity.
@@ -32,16 +41,7 @@ def as_tensor(x: Any) -> Tensor:
     >>> as_tensor(np.zeros((5, 28, 28), np.uint8)).shape
     torch.Size([5, 1, 28, 28])
     """
-    if not isinstance(x, Tensor):
-        array = np.asarray(x)
-        if array.dtype.kind not in "buif":
-            raise checks.DataError(f"data have type {array.dtype}, but they must be real numbers.")
-        if array.dtype != np.uint8:
-            array = array.astype(np.float32, copy=False)
-        if not array.flags.writeable:
-            array = array.copy()  # torch warns about memory that it may not write to
-        x = torch.from_numpy(np.ascontiguousarray(array))
-    tensor: Tensor = x.detach()
+    tensor: Tensor = x.detach() if isinstance(x, Tensor) else _shared(np.asarray(x))
     if tensor.is_complex():
         raise checks.DataError("data are complex, but they must be real numbers.")
     if tensor.dtype != torch.uint8:
@@ -57,16 +57,39 @@ def as_tensor(x: Any) -> Tensor:
     return tensor
 
 
+def _shared(array: np.ndarray) -> Tensor:
+    """The array's numbers as a tensor, in the array's own memory where its type and order allow."""
+    if array.dtype.kind not in "buif":
+        raise checks.DataError(f"data have type {array.dtype}, but they must be real numbers.")
+    if array.dtype != np.uint8:
+        array = array.astype(np.float32, copy=False)
+    array = np.ascontiguousarray(array)
+    if array.flags.writeable:
+        return torch.from_numpy(array)
+    with warnings.catch_warnings():  # torch warns that it could write there; vaelab never does
+        warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+        return torch.from_numpy(array)
+
+
 def _check_finite(tensor: Tensor) -> None:
     if tensor.dtype == torch.uint8:
         return
-    for start, part in zip(range(0, len(tensor), 8192), torch.split(tensor, 8192), strict=True):
-        wrong = ~torch.isfinite(part)
+    if all(map(math.isfinite, _range(tensor))):
+        return
+    rows = max(1, SCAN_BYTES // (tensor[0].numel() * tensor.element_size()))
+    for start, part in zip(range(0, len(tensor), rows), torch.split(tensor, rows), strict=True):
+        wrong = ~torch.isfinite(part).flatten(1).all(1)
         if wrong.any():
-            row = start + int(wrong.flatten(1).any(1).nonzero()[0])
+            row = start + int(wrong.nonzero()[0])
             raise checks.DataError(
                 f"data hold NaN or infinity, first in row {row}; remove or fill such values."
             )
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    """The least and greatest value, NaN if there is one, read in one pass that keeps nothing."""
+    least, most = torch.aminmax(x)
+    return float(least), float(most)
 
 
 def check_data(x: Tensor, shape: tuple[int, ...], value_range: tuple[float, float]) -> Tensor:
@@ -81,7 +104,7 @@ def check_data(x: Tensor, shape: tuple[int, ...], value_range: tuple[float, floa
         )
     low, high = value_range
     if x.dtype != torch.uint8:
-        least, most = float(x.min()), float(x.max())
+        least, most = _range(x)
         if least < low or most > high:
             raise checks.DataError(
                 f"data range from {least:g} to {most:g}, but the likelihood needs values in "
@@ -92,7 +115,10 @@ def check_data(x: Tensor, shape: tuple[int, ...], value_range: tuple[float, floa
 
 
 def to_float(x: Tensor) -> Tensor:
-    """Data in computation: `uint8` grey levels 0 to 255 become `float32` in [0, 1]."""
+    """Data in computation: `uint8` grey levels 0 to 255 become `float32` in [0, 1].
+
+    `float32` data are returned as they are, not as a copy: nothing may write to them.
+    """
     return x.float().div_(255) if x.dtype == torch.uint8 else x
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -48,13 +49,21 @@ def cli() -> None:
     """
 
 
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise checks.Interrupted("terminated", number)
+
+
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line; ends the process with 0, 1, 2 or 130."""
+    """Runs the command line; ends the process with 0, 1, 2, 130 or 143."""
     given = list(sys.argv[1:] if args is None else args)
     warnings.showwarning = warn  # this process is ours: a warning is told in one line
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(args=given, obj=given, standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as error:
+        interrupted = error.__cause__
+        if isinstance(interrupted, checks.Interrupted):
+            fail(str(interrupted), 128 + interrupted.signal)
         fail("interrupted.", 130)
     except click.ClickException as error:
         fail(error.format_message(), error.exit_code)

@@ -67,6 +67,26 @@ training_options = options(
     click.option("--learning-rate", type=float, help="Adam's largest. [default: the recipe's]"),
     click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random."),
     click.option("--limit", type=int, help="Use at most this many training and test data each."),
+    click.option("--patience", type=int, help="Epochs without improvement that end training."),
+    click.option("--device", help="cpu, cuda, cuda:1, mps. [default: cuda if there is one]"),
+    click.option("--precision", help="float32 or bfloat16. [default: float32]"),
+    click.option("--compile/--no-compile", "compile_", default=None, help="Compile the objective."),
+    click.option(
+        "--set",
+        "texts",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any other setting: training.clip_norm=10, objective.warmup_epochs=2.",
+    ),
+    click.option("--track", type=click.Choice(("tensorboard", "mlflow")), help="Write curves to."),
+    click.option(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        show_default=True,
+        help="Longest time between checkpoints.",
+    ),
+    click.option("--resume", is_flag=True, help="Continue an interrupted run, to the same bits."),
 )
 figure_options = options(
     click.option("--save", type=click.Path(path_type=Path), help="Folder for the figures."),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,21 @@ from vaelab import checks, files, machine
 from vaelab.cli.group import ends_options, names, point_option, training_options
 from vaelab.cli.shared import (
     both_ends,
+    command,
+    is_empty,
     load_data,
     note,
     print_figures,
-    setting,
+    progress,
+    resumable,
     show_all,
+    trained_with,
 )
 
 if TYPE_CHECKING:
     from vaelab.records import Dataset
 
-RUN = "run.json"
+RUN, METRICS = "run.json", "metrics.json"
 
 
 @click.command()
@@ -52,82 +56,148 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
     \b
     Example:  vaelab compare mnist --recipes vae,conv --epochs 5 --out runs/first
     """
+    from vaelab.checkpoints import locked
+
     folder = out or Path("runs") / data
+    plan = _plan(options)
     train, test = load_data(data, options["limit"])
-    aside = _make_room(folder, overwrite)
+    _check(train.shape, plan)
+    record = plan | {"command": command(), "data": train.name, "limit": options["limit"]}
+    if options["resume"]:
+        _check_same(folder, record)
+    aside = _make_room(folder, overwrite=overwrite, resume=options["resume"])
     try:
-        page = _compare(folder, train, test, options)
+        with locked(folder), resumable():
+            files.write_json(folder / RUN, record)
+            page = _compare(folder, train, test, options, plan)
     except BaseException:
-        if aside is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.rename(folder)
+        _put_back(aside, folder)
         raise
-    if aside is not None:
-        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
     note(f"report: {page}")
 
 
-def _make_room(folder: Path, overwrite: bool) -> Path | None:
-    """Refuses a folder that holds something, or moves an old run aside; returns where to."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return None
-    if not folder.is_dir() or not (folder / RUN).is_file():
-        raise checks.StorageError(
-            f"{folder} exists and is no run of vaelab; choose another folder with --out."
-        )
-    if not overwrite:
-        raise checks.StorageError(
-            f"{folder} holds another run; choose another folder with --out, or replace it with "
-            "--overwrite."
-        )
-    aside = folder.with_name(f".{folder.name}.old")
-    if aside.exists():
-        raise checks.StorageError(
-            f"{aside} holds a run that an interrupted --overwrite moved there; move it away first."
-        )
-    return folder.rename(aside)
+def _put_back(aside: Path, folder: Path) -> None:
+    """After a failure: the old run, unless there is work in the new one that can be resumed."""
+    if not aside.exists():
+        return
+    if next(folder.glob("*/*/step-*"), None) is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    else:
+        note(f"note: the run that was in {folder} stays in {aside} until this one is finished.")
 
 
-def _compare(folder: Path, train: Dataset, test: Dataset, options: Mapping[str, Any]) -> Path:
-    from vaelab import comparison, report
-    from vaelab.exhibits import Exhibits, check_point
-    from vaelab.progress import TrainingBar
-
-    recipes = options["recipes"]
-    jobs = options["jobs"]
+def _plan(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be trained and shown, as plain values; what is not allowed is refused."""
+    recipes, jobs = options["recipes"], options["jobs"]
     if jobs is None:
         jobs = max(1, min(len(recipes), machine.cores()))
-    shown = {
+    given = trained_with(options)
+    if given.pop("options"):
+        raise checks.ArgumentError(
+            "--set NAME=VALUE is an option of one recipe, for 'vaelab train'; here it can be "
+            "training.NAME=VALUE or objective.NAME=VALUE."
+        )
+    return {
+        "recipes": recipes,
+        "settings": given,
+        "jobs": checks.integer("jobs", jobs),
+        "particles": checks.integer("particles", options["particles"]),
         "point": options["point"],
         "ends": both_ends(options["start"], options["end"]),
         "steps": checks.integer("steps", options["steps"], least=2),
     }
-    for name in ("point", "start", "end"):  # refused now, not after training
-        if options[name] is not None:
-            check_point(name, options[name], options["latent_dim"], "there are")
-    names = ("latent_dim", "epochs", "batch_size", "learning_rate", "seed")
-    settings = {name: options[name] for name in names}
-    comparison.plan(recipes, train.shape, **settings)
-    for name, value in (("jobs", jobs), ("particles", options["particles"])):
-        checks.integer(name, value)
-    command = "vaelab " + shlex.join(click.get_current_context().find_root().obj)
-    files.write_json(
-        folder / RUN, {"command": command, "data": train.name, "limit": options["limit"], **shown}
-    )
+
+
+def _check(shape: tuple[int, ...], plan: Mapping[str, Any]) -> None:
+    """Refuses now, not after training, what cannot be made or shown."""
+    from vaelab import comparison
+    from vaelab.exhibits import check_point
+
+    settings = plan["settings"]
+    ends = plan["ends"] or (None, None)
+    for name, point in zip(("point", "start", "end"), (plan["point"], *ends), strict=True):
+        if point is not None:
+            check_point(name, point, settings["latent_dim"], "there are")
+    comparison.plan(plan["recipes"], shape, **settings)
+
+
+def _check_same(folder: Path, record: Mapping[str, Any]) -> None:
+    """Refuses to resume a run with other recipes, data or settings; more epochs are allowed."""
+    from vaelab.training import difference
+
+    if not (folder / RUN).is_file():
+        return
+    there = _run_record(folder)
+    shown = ("command", "point", "ends", "steps", "jobs")
+    was, now = ({k: v for k, v in r.items() if k not in shown} for r in (there, record))
+    epochs = {"epochs": was["settings"].get("epochs")}  # each recipe's are checked by training
+    found = difference(was, {**now, "settings": now["settings"] | epochs})
+    if found is not None:
+        raise checks.StorageError(
+            f"{folder} holds a run with other settings: {found}; resume it with those it was begun "
+            "with, or choose another folder with --out."
+        )
+
+
+def _make_room(folder: Path, *, overwrite: bool, resume: bool) -> Path:
+    """Refuses a folder that holds something, or moves an old run aside; returns where to."""
+    from vaelab.checkpoints import locked
+
+    aside = folder.with_name(f".{folder.name}.old")
+    if not folder.exists():
+        return aside
+    if not folder.is_dir() or not ((folder / RUN).is_file() or is_empty(folder)):
+        raise checks.StorageError(
+            f"{folder} exists and is no run of vaelab; choose another folder with --out."
+        )
+    if resume or is_empty(folder):
+        return aside
+    if not overwrite:
+        raise checks.StorageError(
+            f"{folder} holds another run; continue it with --resume, replace it with --overwrite, "
+            "or choose another folder with --out."
+        )
+    with locked(folder):  # refuses the folder of a run that goes on
+        pass
+    if not aside.exists():
+        folder.rename(aside)
+    elif (folder / METRICS).exists():  # a finished run; what is aside is older
+        shutil.rmtree(aside)
+        folder.rename(aside)
+    else:  # a run that was begun to replace what is aside
+        shutil.rmtree(folder)
+    return aside
+
+
+def _compare(
+    folder: Path,
+    train: Dataset,
+    test: Dataset,
+    options: Mapping[str, Any],
+    plan: Mapping[str, Any],
+) -> Path:
+    from vaelab import comparison, report
+    from vaelab.exhibits import Exhibits
+
     result = comparison.compare(
-        recipes,
+        plan["recipes"],
         train,
         test,
         out=folder,
-        jobs=jobs,
-        particles=options["particles"],
-        progress=TrainingBar,
-        **settings,
+        jobs=plan["jobs"],
+        particles=plan["particles"],
+        progress=partial(progress, track=options["track"], out=folder),
+        resume=options["resume"],
+        checkpoint_seconds=options["checkpoint_seconds"],
+        **plan["settings"],
     )
     click.echo(json.dumps(result.document(), indent=2) if options["as_json"] else str(result))
+    shown = {name: plan[name] for name in ("point", "ends", "steps")}
     exhibits = Exhibits(result.models, train, test, latents=result.latents, **shown)
     figures = report.draw(exhibits)
-    page = report.write(folder, result, exhibits, command=command, figures=figures)
+    page = report.write(folder, result, exhibits, command=command(), figures=figures)
     if options["show"]:
         show_all(list(figures.values()))
     return page
@@ -137,16 +207,8 @@ def _compare(folder: Path, train: Dataset, test: Dataset, options: Mapping[str, 
 @click.argument("recipe")
 @click.argument("data", default="mnist")
 @training_options
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Recipe's option.")
 @click.option("--out", type=click.Path(path_type=Path), help="[default: runs/DATA-RECIPE]")
-def train(
-    recipe: str,
-    data: str,
-    limit: int | None,
-    settings: tuple[str, ...],
-    out: Path | None,
-    **options: Any,
-) -> None:
+def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     """Train one model and write its folder.
 
     \b
@@ -154,21 +216,39 @@ def train(
     """
     from vaelab.comparison import evaluate
     from vaelab.estimator import VAE
-    from vaelab.progress import TrainingBar
+    from vaelab.records import Checkpoints
+    from vaelab.storage import CHECKPOINTS
 
     folder = out or Path("runs") / f"{data}-{recipe}"
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise checks.StorageError(f"{folder} exists; choose another folder with --out.")
-    given = dict(setting(text) for text in settings)
-    training_data, test = load_data(data, limit)
-    vae = VAE(recipe, options=given, callback=TrainingBar(recipe), **options)
+    _refuse_used(folder, resume=options["resume"])
+    training_data, test = load_data(data, options["limit"])
+    state = Checkpoints(folder / CHECKPOINTS, options["checkpoint_seconds"], options["resume"])
+    callback = progress(recipe, 0, track=options["track"], out=folder.parent)
+    vae = VAE(recipe, checkpoints=state, callback=callback, **trained_with(options))
     vae.resolved(training_data.shape)  # what cannot be made or written is refused before training
     files.check_writable(folder)
-    vae.fit(training_data)
-    figures = evaluate(vae, test, training_data)
-    vae.save(folder, figures=figures)
+    with resumable():
+        vae.fit(training_data)
+        figures = evaluate(vae, test, training_data)
+        vae.save(folder, figures=figures)
     print_figures(recipe, figures)
     note(f"model: {folder}")
+
+
+def _refuse_used(folder: Path, *, resume: bool) -> None:
+    """Refuses a folder that holds something, unless it is a run that is to be resumed."""
+    from vaelab.storage import CHECKPOINTS, may_become_model
+
+    if not folder.exists() or is_empty(folder):
+        return
+    if resume and may_become_model(folder):
+        return
+    way = "choose another folder with --out."
+    if (folder / CHECKPOINTS).is_dir():
+        raise checks.StorageError(
+            f"{folder} holds another run; continue it with --resume, or {way}"
+        )
+    raise checks.StorageError(f"{folder} exists; {way}")
 
 
 @click.command()
@@ -201,7 +281,19 @@ def _run_record(run: Path) -> dict[str, Any]:
     try:
         recorded: dict[str, Any] = json.loads((run / RUN).read_text(encoding="utf-8"))
         return {
-            name: recorded[name] for name in ("command", "data", "limit", "point", "ends", "steps")
+            name: recorded[name]
+            for name in (
+                "recipes",
+                "settings",
+                "jobs",
+                "particles",
+                "point",
+                "ends",
+                "steps",
+                "command",
+                "data",
+                "limit",
+            )
         }
     except FileNotFoundError:
         raise checks.StorageError(

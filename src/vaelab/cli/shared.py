@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vaelab.estimator import VAE
     from vaelab.exhibits import Exhibits
     from vaelab.records import Dataset
+    from vaelab.training import Callback
 
 
 def load_data(data: str, limit: int | None) -> tuple[Dataset, Dataset]:
@@ -83,13 +85,73 @@ def both_ends(
     return start, end
 
 
-def setting(text: str) -> tuple[str, float]:
-    """Reads `NAME=NUMBER`; whole numbers without a point stay whole."""
-    name, _, value = text.partition("=")
-    for read in (int, float):
-        with suppress(ValueError):
+def setting(text: str) -> tuple[str, Any]:
+    """Reads `NAME=VALUE`: a number (whole ones without a point stay whole), true, false or text."""
+    name, sign, value = text.partition("=")
+    if not name or not sign or not value:
+        raise checks.ArgumentError(f"--set {text}, but it must be NAME=VALUE, such as beta=2.")
+    for read in (int, float, {"true": True, "false": False}.__getitem__):
+        with suppress(ValueError, KeyError):
             return name, read(value)
-    raise checks.ArgumentError(f"--set {text}, but it must be NAME=NUMBER, such as beta=2.")
+    return name, value
+
+
+def trained_with(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of `VAE` from the options of the command line that concern training."""
+    named = ("latent_dim", "epochs", "batch_size", "learning_rate", "seed")
+    groups: dict[str, dict[str, Any]] = {"training": {}, "objective": {}, "options": {}}
+    for name, value in map(setting, options["texts"]):
+        group, dot, rest = name.partition(".")
+        if dot:
+            groups[checks.choice("--set", group, ("training", "objective"))][rest] = value
+        else:
+            groups["options"][name] = value
+    for name, value in (
+        ("patience", options["patience"]),
+        ("device", options["device"]),
+        ("precision", options["precision"]),
+        ("compile", options["compile_"]),
+    ):
+        if value is not None:
+            groups["training"][name] = value
+    return {**{name: options[name] for name in named}, **groups}
+
+
+def progress(name: str, position: int, *, track: str | None, out: Path) -> Callback:
+    """The progress bar of a recipe, and a tracker if one was asked for."""
+    from vaelab.progress import TrainingBar
+
+    bar = TrainingBar(name, position)
+    if track is None:
+        return bar
+    from vaelab import trackers
+
+    return trackers.combined(bar, trackers.make(track, out / name, name))
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing that was put there to be kept."""
+    return folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir())
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Whatever interrupts this is told with the command that goes on with it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        told = error if isinstance(error, checks.Interrupted) else checks.Interrupted()
+        raise checks.Interrupted(
+            f"{told}; continue with: {command(resume=True)}", told.signal
+        ) from error
+
+
+def command(*, resume: bool = False) -> str:
+    """The command line as it was given, or the one that resumes it."""
+    given: list[str] = list(click.get_current_context().find_root().obj)
+    if resume:
+        given = [word for word in given if word not in ("--overwrite", "--resume")] + ["--resume"]
+    return "vaelab " + shlex.join(given)
 
 
 def print_figures(name: str, figures: Mapping[str, Any]) -> None:

@@ -1,0 +1,53 @@
+"""What every child process shares: its settings, its place, its peak of memory, and its report.
+
+Only the standard library is imported here, since some children have no vaelab.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+
+def settings() -> dict[str, Any]:
+    """What the parent asks for; the process is then kept on as many cores as it may have threads.
+
+    So that no library can use more than another, whatever it makes of the variables for threads.
+    """
+    given: dict[str, Any] = json.loads(sys.argv[1])
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[-given["threads"] :])
+    return given
+
+
+def peak_memory() -> float:
+    """The largest resident memory of this process so far, in MB."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
+
+
+def report(**figures: object) -> None:
+    """Tells the parent, in the last line of the output."""
+    print(json.dumps(figures), flush=True)
+
+
+class Epochs:
+    """Seconds of each epoch, by the callbacks of whatever library; the first includes its start."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.began = time.perf_counter()
+
+    def begin(self) -> None:
+        """An epoch begins."""
+        self.began = time.perf_counter()
+
+    def end(self) -> None:
+        """It has ended, and the next begins."""
+        self.seconds.append(time.perf_counter() - self.began)
+        self.begin()

@@ -1,0 +1,168 @@
+"""Floor 7: the one training loop.
+
+Everything random (first weights, order of the data, draws of z) follows from one seed, and torch's
+global random state is left as it was. The order of the data is the same for every model that is
+given the same seed. With checkpoints, a run that was interrupted, or killed, continues exactly: it
+ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab import checkpoints as snapshots
+from vaelab import checks, machine
+from vaelab.distributions import seeded
+from vaelab.model import Model
+from vaelab.objectives import Objective
+from vaelab.parts import Part, fresh
+from vaelab.records import Checkpoints, Training
+from vaelab.tensors import to_float
+from vaelab.training._keeper import Keeper
+from vaelab.training._loop import Callback, Loop
+from vaelab.training._settings import (
+    check_device,
+    difference,
+    held_out,
+    identity,
+    resolve,
+)
+
+__all__ = [
+    "Callback",
+    "Trained",
+    "check_device",
+    "difference",
+    "identity",
+    "resolve",
+    "train",
+]
+
+START = 10_000
+"""How many of the training data the parts' starting weights are taken from."""
+
+
+class Trained(NamedTuple):
+    """What training gives.
+
+    Attributes:
+        model: The trained model, in evaluation mode, on the device it was trained on.
+        history: A record an epoch: `epoch`, `steps`, `seconds`, `learning_rate` (at its start),
+            `kl_weight`, `gradient_norm` (mean, before clipping), `clipped` (share of the steps),
+            `recoveries`, and `elbo`, `rate`, `distortion` in nats a datum, of training
+            (`train_...`, means over the epoch) and of the data held out (`valid_...`), with the
+            objective under its own name.
+        settings: The settings with every choice made.
+    """
+
+    model: Model
+    history: list[dict[str, float]]
+    settings: Training
+
+
+def train(
+    model: Model,
+    objective: Objective,
+    x: Tensor,
+    *,
+    settings: Training,
+    seed: int = 0,
+    callback: Callback | None = None,
+    checkpoints: Checkpoints | None = None,
+    fingerprint: str | None = None,
+) -> Trained:
+    """Trains a copy of `model`, from fresh weights, to minimise `objective`.
+
+    When the loss or its gradient is not finite, training goes back to the last good state (at most
+    100 steps) and on with 0.3 times the learning rate, three times at most; then it ends with the
+    model that was best on the data held out. Either is told in a `VaelabWarning`.
+
+    With `checkpoints`, Ctrl-C and SIGTERM let the step end, write the state and raise
+    `checks.Interrupted`; a second Ctrl-C interrupts at once. Continued on the same machine with
+    the same settings, data and number of threads, a run has the same bits as one that was never
+    interrupted, all but the `seconds` in its history.
+
+    Arguments:
+        model: The model; it is not changed.
+        objective: What is minimised.
+        x: Training data at rest, `(N, *shape)`, which may be memory-mapped.
+        settings: How to train; see `Training`.
+        seed: Everything random follows from it.
+        callback: Called with `"step"` or `"epoch"` and named values; what it raises ends training,
+            after the state was kept.
+        checkpoints: Where to keep the state.
+        fingerprint: What tells the data from others; by default, the SHA-256 of `x`.
+
+    Returns:
+        The trained model, its history and the settings used.
+
+    Raises:
+        checks.ArgumentError: A device is not there.
+        checks.TrainingError: The loss is NaN or infinite from the start.
+        checks.StorageError: The checkpoints are those of another run, all damaged, or being
+            written by another process.
+        checks.Interrupted: A signal asked to stop, and the state was kept.
+        OSError: The folder of the checkpoints cannot be written.
+    """
+    shuffler = torch.Generator().manual_seed(checks.seed(seed))  # one order for every model
+    count = held_out(settings, len(x))
+    some = np.random.default_rng(seed).choice(len(x), min(len(x), count + START), replace=False)
+    held, rest = torch.from_numpy(some[:count]), torch.from_numpy(some[count:])
+    settings = resolve(settings, x)
+    device = torch.device(str(settings.device))
+    steps = -(-(len(x) - count) // (settings.batch_size or 1))
+    objective = objective.counted_in_steps(steps)
+    with seeded(seed):
+        model = fresh(model).train()
+        for part in model.parts.values():
+            cast("Part", part).start(to_float(x[rest]))
+        loop = Loop(
+            model.to(device),
+            objective,
+            _resident(x, device),
+            held,
+            settings=settings,
+            shuffler=shuffler,
+            seed=seed,
+            callback=callback,
+        )
+        if checkpoints is None:
+            loop.run()
+        else:
+            data = fingerprint or _fingerprint(x)
+            same = identity(model, objective, settings, seed, data)
+            with _kept(loop, checkpoints, same) as keeper:
+                loop.run(keeper.after_step, keeper.after_epoch)
+    return Trained(loop.conclude(), loop.history, settings)
+
+
+@contextmanager
+def _kept(loop: Loop, settings: Checkpoints, same: dict[str, object]) -> Iterator[Keeper]:
+    """Within, a run's state is kept by this process alone, and signals wait for its steps."""
+    with snapshots.locked(Path(settings.folder)), machine.signals_noted() as asked:
+        keeper = Keeper(loop, settings, same, asked)
+        yield keeper
+        keeper.write()
+
+
+def _resident(x: Tensor, device: torch.device) -> Tensor:
+    """The data on the device, if they take less than half of the memory that is free there."""
+    if device.type == "cuda" and x.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
+        return x.to(device)
+    return x
+
+
+def _fingerprint(x: Tensor) -> str:
+    """SHA-256 of the data's type, shape and bytes."""
+    digest = hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode())
+    for part in torch.split(x, 8192):
+        digest.update(part.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,177 @@
+"""What is done between the steps of a run: telling, keeping its state, stopping when asked."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaelab import checkpoints, checks
+from vaelab.checkpoints import Snapshot
+from vaelab.records import Checkpoints
+from vaelab.training._loop import Callback, Loop
+from vaelab.training._settings import difference
+
+__all__ = ["Keeper"]
+
+SHARE = 1 / 60
+"""Largest share of the time that goes into writing checkpoints."""
+
+GUESS = 0.02
+"""Seconds that a checkpoint is taken to cost before one was written."""
+
+
+class Keeper:
+    """Writes a run's checkpoints, reads them, and ends the run when a signal asks for it.
+
+    Arguments:
+        loop: The run.
+        settings: Where and how often to write.
+        identity: What must be the same for the run to be continued.
+        asked: Gives the number of a signal that asked to stop, or `None`.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        settings: Checkpoints,
+        identity: dict[str, Any],
+        asked: Callable[[], int | None],
+    ) -> None:
+        self.loop, self.identity, self.asked = loop, identity, asked
+        self.folder, self.every = Path(settings.folder), settings.seconds
+        self.cost, self.last = GUESS, time.perf_counter()
+        self.written: tuple[object, ...] = ()
+        self.failure = ""
+        loop.callback = self._guarded(loop.callback)
+        if settings.resume:
+            self._resume()
+        elif next(self.folder.glob("step-*"), None) is not None:
+            raise checks.StorageError(
+                f"{self.folder} holds the checkpoints of another run; continue it by resuming, "
+                "choose another folder, or remove it."
+            )
+
+    def after_step(self) -> None:
+        """Writes a checkpoint if one is due; ends the run if a signal came."""
+        signal = self.asked()
+        if signal is not None:
+            self.write()
+            loop = self.loop
+            where = f"step {loop.steps:,} of {loop.total:,}"
+            if self.failure:
+                raise checks.Interrupted(f"interrupted at {where}; {self.failure}", signal)
+            raise checks.Interrupted(f"interrupted at {where}; the state is kept", signal)
+        if time.perf_counter() - self.last >= max(self.every, self.cost / SHARE):
+            self.write()
+
+    def after_epoch(self) -> None:
+        """Writes a checkpoint, unless that is too soon after the last."""
+        if time.perf_counter() - self.last >= self.cost / SHARE:
+            self.write()
+
+    def write(self) -> None:
+        """Writes the state now; a failure is told once, and the checkpoints that are there stay."""
+        loop = self.loop
+        state = (loop.steps, loop.epoch, loop.finished)
+        if state == self.written:
+            return
+        began = time.perf_counter()
+        if not self.folder.is_dir():
+            warnings.warn(
+                f"{self.folder} was removed during the run; it is made again.",
+                checks.VaelabWarning,
+                stacklevel=2,
+            )
+        try:
+            checkpoints.write(self.folder, loop.steps, self._snapshot())
+            self.written, self.failure = state, ""
+        except OSError as error:
+            failure = (
+                f"no checkpoint could be written to {self.folder} ({error.strerror or error}); "
+                "those that are there are intact"
+            )
+            if failure != self.failure:
+                warnings.warn(f"{failure}; training goes on.", checks.VaelabWarning, stacklevel=2)
+            self.failure = failure
+        self.last = time.perf_counter()
+        self.cost = self.last - began
+
+    def _guarded(self, callback: Callback | None) -> Callback | None:
+        """The callback; should it raise, the state is kept first."""
+        if callback is None:
+            return None
+
+        def guarded(event: str, values: Mapping[str, float]) -> None:
+            try:
+                callback(event, values)
+            except BaseException:
+                self.write()
+                raise
+
+        return guarded
+
+    def _snapshot(self) -> Snapshot:
+        """The state, the one to go back to if it is another, and the best weights."""
+        loop = self.loop
+        loop.check()
+        now = loop.capture()
+        values: dict[str, Any] = {
+            "identity": self.identity,
+            "finished": loop.finished,
+            "circumstances": _circumstances(),
+            "now": now.values,
+        }
+        tensors = {f"now.{name}": tensor for name, tensor in now.tensors.items()}
+        if loop.good.values["steps"] != loop.steps:
+            values["good"] = loop.good.values
+            tensors |= {f"good.{name}": tensor for name, tensor in loop.good.tensors.items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in (loop.best or {}).items()}
+        return Snapshot(values, tensors)
+
+    def _resume(self) -> None:
+        """Puts the run where the newest checkpoint left it; without one, it begins anew."""
+        snapshot = checkpoints.latest(self.folder)
+        if snapshot is None:
+            return
+        loop, values = self.loop, snapshot.values
+        self._compare(values["identity"], finished=values["finished"])
+        change = difference(values["circumstances"], _circumstances())
+        if change is not None:
+            warnings.warn(
+                f"{self.folder}: {change}; training continues, but the last bits of its result may "
+                "differ from those of a run that was not interrupted.",
+                checks.VaelabWarning,
+                stacklevel=2,
+            )
+        parts: dict[str, dict[str, Any]] = {"now": {}, "good": {}, "best": {}}
+        for name, tensor in snapshot.tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor.to(loop.device) if part == "best" else tensor
+        now = Snapshot(values["now"], parts["now"])
+        loop.restore(now)
+        loop.good = Snapshot(values["good"], parts["good"]) if "good" in values else loop.capture()
+        loop.best = parts["best"] or None
+        self.written = (loop.steps, loop.epoch, loop.finished)
+        if loop.stopped and loop.epochs > values["identity"]["training"]["epochs"]:
+            loop.stopped, loop.stale = "", 0
+
+    def _compare(self, there: dict[str, Any], *, finished: bool) -> None:
+        here = self.identity
+        if finished and there["training"]["epochs"] < here["training"]["epochs"]:
+            here = here | {"training": here["training"] | {"epochs": there["training"]["epochs"]}}
+        found = difference(there, here)
+        if found is not None:
+            raise checks.StorageError(
+                f"{self.folder} holds a run with other settings or data: {found}; resume it with "
+                "those it was begun with, or choose another folder."
+            )
+
+
+def _circumstances() -> dict[str, Any]:
+    """What changes the rounding of results, though not their meaning."""
+    return {"torch": torch.__version__, "threads": torch.get_num_threads()}

@@ -1,0 +1,359 @@
+"""One training run: its state, the step that changes it, and the way back when it fails."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaelab import checks
+from vaelab.checkpoints import Snapshot
+from vaelab.metrics import per_datum
+from vaelab.model import Model
+from vaelab.objectives import Objective
+from vaelab.records import Terms, Training
+from vaelab.shuffling import Shuffle
+from vaelab.tensors import to_float
+from vaelab.training._diagnosis import likely_cause
+
+__all__ = ["Callback", "Loop"]
+
+Callback = Callable[[str, Mapping[str, float]], object]
+
+BETAS = (0.9, 0.99)
+"""Adam's; a shorter memory of the squared gradients than its usual 0.999 suits short runs."""
+
+REMEMBERED = 100
+"""Steps between two states that a run can go back to; a copy takes less than a fifth of a step."""
+
+RETRIES = 3
+SLOWER = 0.3
+"""How often a run goes back after a loss that is not finite, and by what its rate is multiplied."""
+
+DISTANT = 25
+"""Steps between two looks at the loss where a look makes the processor wait for a device."""
+
+
+class _DivergedError(Exception):
+    """The loss, its gradient or a validation figure is NaN or infinite."""
+
+
+class Loop:
+    """The state of a training run.
+
+    Arguments:
+        model: The model, with the weights it starts from, on its device.
+        objective: What is minimised.
+        x: Data at rest.
+        held: Rows of `x` that are not trained on.
+        settings: Resolved settings.
+        shuffler: Where the order of the data comes from.
+        seed: Seed of the validation's draws.
+        callback: Called with `"step"` or `"epoch"` and named values.
+
+    Attributes:
+        steps, epoch, position: Steps taken, epochs completed, batches seen of the current epoch.
+        history: A record an epoch.
+        best: Weights of the model that was best on the data held out.
+        stopped: Why training ended before its last epoch, else empty.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        x: Tensor,
+        held: Tensor,
+        *,
+        settings: Training,
+        shuffler: torch.Generator,
+        seed: int,
+        callback: Callback | None,
+    ) -> None:
+        self.model, self.objective, self.callback = model, objective, callback
+        self.settings, self.shuffler, self.seed = settings, shuffler, seed
+        self.device = next(model.parameters()).device
+        self.x, self.valid = x, x[held]
+        self.epochs = settings.epochs or 1
+        self.batches = Shuffle(
+            x,
+            held,
+            batch_size=settings.batch_size or len(x),
+            window=settings.window or len(x),
+            generator=shuffler,
+        )
+        self.total = self.epochs * self.batches.steps
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.clip_norm = settings.clip_norm or math.inf
+        self.optimizer = torch.optim.AdamW(
+            _groups(model, settings.weight_decay), lr=0.0, betas=BETAS, fused=True
+        )
+        self.terms: Callable[[Tensor, int | None], Terms] = self._terms
+        if settings.compile:
+            self.terms = torch.compile(self._terms)
+        self.watched = 1 if self.device.type == "cpu" else DISTANT
+        self.steps = self.epoch = self.position = 0
+        self.factor, self.recoveries, self.stale = 1.0, 0, 0
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] | None = None
+        self.best_value, self.best_epoch, self.stopped = -math.inf, 0, ""
+        self.sums = torch.zeros(5, device=self.device)
+        self.order = shuffler.get_state()
+        self.began = time.perf_counter()
+        self.good = self.capture()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.epoch >= self.epochs or bool(self.stopped)
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, in all the processes that took part."""
+        return time.perf_counter() - self.began
+
+    def run(
+        self,
+        after_step: Callable[[], None] = lambda: None,
+        after_epoch: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Trains to the end; the two functions are called while the state is whole."""
+        while not self.finished:
+            try:
+                self._epoch(after_step)
+            except _DivergedError:
+                self._go_back()
+            else:
+                after_epoch()
+
+    def capture(self) -> Snapshot:
+        """A copy of the state, the best weights apart."""
+        values = {name: getattr(self, name) for name in _VALUES}
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        for index, entries in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
+        tensors |= {"sums": self.sums, "order": self.order, "random": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        return Snapshot(values | {"history": list(self.history), "seconds": self.seconds}, copies)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Sets the state to that of a snapshot, which stays as it is."""
+        for name in _VALUES:
+            setattr(self, name, snapshot.values[name])
+        self.history = list(snapshot.values["history"])
+        self.began = time.perf_counter() - snapshot.values["seconds"]
+        tensors = {name: tensor.clone() for name, tensor in snapshot.tensors.items()}
+        self.model.load_state_dict(_below("model", tensors))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _below("optimizer", tensors).items():
+            index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.sums, self.order = tensors["sums"].to(self.device), tensors["order"]
+        self.shuffler.set_state(self.order)
+        torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+    def _epoch(self, after_step: Callable[[], None]) -> None:
+        """The rest of an epoch, or all of it."""
+        self.order = self.shuffler.get_state()
+        for batch in self.batches.epoch(skip=self.position):
+            due = self.steps % REMEMBERED == 0 or self.position == 0
+            before = self.capture() if due else self.good
+            terms = self._step(batch, look=due or self.steps % self.watched == 0)
+            self.good = before  # a step could be taken from it
+            self._tell(terms, len(batch))
+            after_step()
+        self._end_epoch()
+
+    def check(self) -> None:
+        """Looks whether all losses and gradients of the epoch were finite."""
+        if not torch.isfinite(self.sums).all():
+            raise _DivergedError
+
+    def _terms(self, x: Tensor, step: int | None) -> Terms:
+        bfloat16 = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+            return self.objective(self.model, x, step=step)
+
+    def _step(self, batch: Tensor, *, look: bool) -> Terms:
+        """One step; returns the values per datum. A look at the loss waits for the device."""
+        x = to_float(batch.to(self.device, non_blocking=True))
+        rate = self.learning_rate(self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        grown = self.objective.kl_weight(self.steps) == self.objective.kl_weight(None)
+        terms = self.terms(x, None if grown else self.steps)
+        loss = terms.loss.mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        if look and not math.isfinite(loss.item() + norm.item()):
+            raise _DivergedError
+        self.optimizer.step()
+        self.steps += 1
+        self.position += 1
+        with torch.no_grad():
+            sums = torch.stack([terms.loss, terms.rate, terms.distortion]).sum(1)
+            self.sums += torch.cat([sums, norm[None], (norm > self.clip_norm)[None]])
+        return terms
+
+    def learning_rate(self, step: int) -> float:
+        """Adam's rate at a step: a linear rise, then half a cosine, times what recoveries left."""
+        rise = self.settings.warmup_fraction * self.total
+        if step < rise:
+            share = (step + 1) / (rise + 1)
+        else:
+            share = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, self.total - rise)))
+        return self.settings.learning_rate * self.factor * share
+
+    def _end_epoch(self) -> None:
+        self.check()
+        loss, rate, distortion, norm, clipped = self.sums.tolist()
+        count, steps = self.batches.count, self.batches.steps
+        record = {
+            "epoch": float(self.epoch + 1),
+            "steps": float(self.steps),
+            "seconds": self.seconds,
+            "learning_rate": self.learning_rate(self.steps - steps),
+            "kl_weight": self.objective.kl_weight(self.steps),
+            "gradient_norm": norm / steps,
+            "clipped": clipped / steps,
+            "recoveries": float(self.recoveries),
+        }
+        means = [loss / count, rate / count, distortion / count]
+        record |= _named("train", self.objective, means) | self._validate()
+        self.history.append(record)
+        self.epoch, self.position = self.epoch + 1, 0
+        self.sums = torch.zeros_like(self.sums)
+        self.order = self.shuffler.get_state()
+        self._judge(record)
+        if self.callback is not None:
+            self.callback("epoch", record)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """The same objective on the data held out, always with the same draws."""
+        if len(self.valid) == 0:
+            return {}
+        self.model.eval()
+        terms = per_datum(self.model, self.objective, self.valid, seed=self.seed, step=self.steps)
+        self.model.train()
+        means = [float(values.mean()) for values in terms]
+        if not all(map(math.isfinite, means)):
+            raise _DivergedError
+        return _named("valid", self.objective, means)
+
+    def _judge(self, record: Mapping[str, float]) -> None:
+        """Keeps the best weights, and ends training when they have stayed the best for long."""
+        value = record.get(f"valid_{self.objective.name}")
+        if value is None:
+            return
+        growing = self.objective.kl_weight(self.steps) != self.objective.kl_weight(None)
+        if growing or value > self.best_value:  # values of different weights do not compare
+            self.best_value, self.stale = (-math.inf if growing else value), 0
+            self.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.best_epoch = self.epoch
+        else:
+            self.stale += 1
+        if self.settings.patience is not None and self.stale >= self.settings.patience:
+            self.stopped = f"no improvement in {self.stale} epochs"
+
+    def _go_back(self) -> None:
+        """Goes back to the last good state with a lower rate, or ends with the best model."""
+        step, began = self.steps, self.began
+        recoveries, factor = self.recoveries + 1, self.factor * SLOWER
+        self.restore(self.good)
+        self.began = began
+        what = f"the loss or its gradient is not finite at step {step + 1:,}"
+        if recoveries <= RETRIES and step > self.steps:  # else there is no update to shrink
+            self.recoveries, self.factor = recoveries, factor
+            warnings.warn(
+                f"{what}; training goes on from step {self.steps:,} with the learning rate lowered "
+                f"to {self.settings.learning_rate * factor:.2g} ({recoveries} of {RETRIES} times).",
+                checks.VaelabWarning,
+                stacklevel=2,
+            )
+            return
+        cause = likely_cause(self.x, self.settings)
+        if recoveries > 1:
+            what = f"{what}, and {recoveries - 1} lower learning rates did not help"
+        if not self.history:
+            raise checks.TrainingError(f"{what}; {cause}")
+        kept = f"epoch {self.best_epoch}" if self.best_epoch else f"step {self.steps:,}"
+        self.stopped = what
+        warnings.warn(
+            f"{what}; training ends with the model of {kept}; {cause}",
+            checks.VaelabWarning,
+            stacklevel=2,
+        )
+
+    def conclude(self) -> Model:
+        """The model that training gives: the last, or the best where it ended early."""
+        if self.best is not None and (self.stopped or self.settings.patience is not None):
+            self.model.load_state_dict(self.best)
+        return self.model.eval()
+
+    def _tell(self, terms: Terms, count: int) -> None:
+        if self.callback is None:
+            return
+        rate, distortion = (t.detach().mean().item() for t in (terms.rate, terms.distortion))
+        values = {
+            "step": self.steps,
+            "steps": self.total,
+            "images": count,
+            "elbo": -(rate + distortion),
+            "rate": rate,
+            "distortion": distortion,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+        self.callback("step", values)
+
+
+_VALUES = (
+    "steps",
+    "epoch",
+    "position",
+    "factor",
+    "recoveries",
+    "stale",
+    "best_value",
+    "best_epoch",
+    "stopped",
+)
+"""Attributes of a `Loop` that are plain values and belong to its state."""
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
+
+
+def _groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
+    """The weights of layers, which decay, and all other parameters, which do not."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    weights = [p for name, p in named if name.endswith("weight")]
+    others = [p for name, p in named if not name.endswith("weight")]
+    return [
+        {"params": weights, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+def _named(prefix: str, objective: Objective, means: Sequence[float]) -> dict[str, float]:
+    loss, rate, distortion = means
+    return {
+        f"{prefix}_{objective.name}": -loss,
+        f"{prefix}_elbo": -(rate + distortion),
+        f"{prefix}_rate": rate,
+        f"{prefix}_distortion": distortion,
+    }

@@ -1,0 +1,140 @@
+"""The settings of training, with every choice made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaelab import checks
+from vaelab.model import Model
+from vaelab.objectives import Objective
+from vaelab.parts import describe
+from vaelab.records import Training
+from vaelab.shuffling import window_rows
+
+__all__ = ["check_device", "difference", "held_out", "identity", "resolve"]
+
+FEW = 32_000
+"""Fewer training data than this are few: they get more passes, in smaller batches."""
+
+STEPS = 1_300
+"""How many steps few data get; more would fit their accidents."""
+
+
+VALIDATED = 10_000
+"""How many data are held out at most."""
+
+
+def held_out(settings: Training, count: int) -> int:
+    """How many of `count` data are held out from training."""
+    if settings.validation_fraction == 0 or count == 1:
+        return 0
+    return min(max(1, round(settings.validation_fraction * count)), count - 1, VALIDATED)
+
+
+def resolve(settings: Training, x: Tensor) -> Training:
+    """The settings with every choice made for data at rest.
+
+    From 32,000 training data on: 8 epochs of batches of 128. Fewer get batches of 64 and as many
+    epochs as make 1,300 steps, between 8 and 21.
+
+    Arguments:
+        settings: The settings as they were given.
+        x: The data, `(N, *shape)`, those held out among them.
+
+    Raises:
+        checks.ArgumentError: The device is not known or not there.
+
+    >>> resolve(Training(device="cpu"), torch.zeros(60_000, 784, dtype=torch.uint8))
+    Training(epochs=8, batch_size=128, ..., clip_norm=313.6, ..., precision='float32', ...)
+    >>> resolve(Training(), torch.zeros(4_000, 784)).epochs
+    21
+    """
+    count = len(x) - held_out(settings, len(x))
+    few = count < FEW
+    batch_size = settings.batch_size or (64 if few else 128)
+    passes = min(21, max(8, math.ceil(STEPS * batch_size / count))) if few else 8
+    return replace(
+        settings,
+        epochs=settings.epochs or passes,
+        batch_size=min(batch_size, count),
+        clip_norm=settings.clip_norm or max(100.0, 0.4 * x[0].numel()),
+        window=min(len(x), settings.window or window_rows(x)),
+        device=_device(settings.device, x),
+        precision="float32" if settings.precision == "auto" else settings.precision,
+    )
+
+
+def check_device(name: str) -> str:
+    """Returns the name of a device, `"auto"` included, if it can be used here.
+
+    Raises:
+        checks.ArgumentError: It is not known, or not there.
+    """
+    if name == "auto":
+        return name
+    try:
+        torch.empty(0, device=torch.device(name))
+    except (RuntimeError, AssertionError) as error:  # torch raises either where there is none
+        raise checks.ArgumentError(
+            f"device = {name!r} cannot be used here ({str(error).splitlines()[0]}); give 'cpu', "
+            "'cuda', 'cuda:1' or 'mps', or 'auto'."
+        ) from error
+    return name
+
+
+def _device(name: str, x: Tensor) -> str:
+    """`"auto"` is where the data are, or a CUDA device if there is one."""
+    if check_device(name) != "auto":
+        return str(torch.device(name))
+    there = x.device.type == "cpu" and torch.cuda.is_available()
+    return "cuda" if there else str(x.device)
+
+
+def identity(
+    model: Model, objective: Objective, settings: Training, seed: int, data: str
+) -> dict[str, Any]:
+    """What must be the same for a run to be continued, as plain values.
+
+    Arguments:
+        model: The model, of whatever weights.
+        objective: What is minimised.
+        settings: Resolved settings.
+        seed: The seed.
+        data: Fingerprint of the training data.
+    """
+    parts: dict[str, Any] = {}
+    for name, part in model.parts.items():
+        try:
+            parts[name] = describe(part)
+        except checks.StorageError:  # a network that is no Part has no description
+            parts[name] = repr(part)
+    return {
+        "model": parts,
+        "objective": {"objective": objective.name, **vars(objective)},
+        "training": asdict(settings),
+        "seed": seed,
+        "data": data,
+    }
+
+
+def difference(there: object, here: object, name: str = "") -> str | None:
+    """The first thing that two nests of plain values differ in, in words; `None` if in nothing.
+
+    >>> difference({"training": {"epochs": 3}}, {"training": {"epochs": 4}})
+    'training.epochs was 3 and is now 4'
+    """
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in [*there, *(set(here) - set(there))]:
+            inner = f"{name}.{key}" if name else str(key)
+            found = difference(there.get(key), here.get(key), inner)
+            if found is not None:
+                return found
+        return None
+    if isinstance(there, list | tuple) and isinstance(here, list | tuple):
+        return None if list(there) == list(here) else f"{name} was {there} and is now {here}"
+    return None if there == here else f"{name} was {there} and is now {here}"

@@ -1,0 +1,199 @@
+"""Real processes, really killed: whatever happens, a run ends with the bits of one left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = [sys.executable, str(Path(__file__).with_name("program.py"))]
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | {"OMP_NUM_THREADS": "1"}
+TRAIN = ["train", "vae", "blobs", "--epochs", "150", "--checkpoint-seconds", "0", "--out"]
+COMPARE = [
+    "compare", "blobs", "--recipes", "vae,linear,conv", "--epochs", "30", "--particles", "2",
+    "--jobs", "2", "--checkpoint-seconds", "0", "--out",
+]  # fmt: skip
+
+
+def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PROGRAM, *arguments], cwd=folder, env=ENVIRONMENT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=hear_interrupts,
+    )  # fmt: skip
+
+
+def hear_interrupts() -> None:
+    """Undoes what a shell does to the programs it runs in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def finish(arguments: list[str], folder: Path) -> str:
+    process = start(arguments, folder)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return err
+
+
+def result(model: Path) -> tuple[bytes, list[dict[str, float]], dict[str, object]]:
+    """Weights, history and figures of a model folder, all but the time."""
+    history = [json.loads(line) for line in (model / "history.jsonl").read_text().splitlines()]
+    config = json.loads((model / "config.json").read_text())
+    config["figures"].pop("seconds", None)
+    for record in history:
+        del record["seconds"]
+    return (model / "model.safetensors").read_bytes(), history, config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A run that was left alone, and how many seconds it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    began = time.monotonic()
+    finish([*TRAIN, "run"], folder)
+    return folder / "run", time.monotonic() - began
+
+
+def kill_and_resume(times: int, seed: int, whole: tuple[Path, float], folder: Path) -> None:
+    """Kills a run at random moments of its whole life, each time going on from where it stood."""
+    rng = random.Random(seed)
+    reference, seconds = whole
+    killed, arguments = 0, [*TRAIN, "run", "--resume"]
+    for _ in range(times):
+        process = start(arguments, folder)
+        time.sleep(rng.uniform(0.0, seconds))
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert killed > 0
+    finish(arguments, folder)
+    assert result(folder / "run") == result(reference)
+    assert not [path for path in folder.rglob("*.part") if path.parent.name == "checkpoints"]
+
+
+def test_three_kills_change_no_bit(whole: tuple[Path, float], tmp_path: Path) -> None:
+    kill_and_resume(3, 0, whole, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_twenty_kills_change_no_bit(seed: int, whole: tuple[Path, float], tmp_path: Path) -> None:
+    kill_and_resume(4, seed, whole, tmp_path)
+
+
+def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        if next(folder.glob(pattern), None) is not None:
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    pytest.fail(f"{pattern} did not appear")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_the_state_and_tells_how_to_go_on(
+    number: signal.Signals, code: int, whole: tuple[Path, float], tmp_path: Path
+) -> None:
+    process = start([*TRAIN, "run"], tmp_path)
+    wait_for("run/checkpoints/step-*", tmp_path, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    line = err.strip().splitlines()[-1]
+    assert line.startswith("error: interrupted at step ")
+    told, _, command = line.partition("; continue with: vaelab ")
+    assert told.endswith(" of 1,350; the state is kept")
+    finish(shlex.split(command), tmp_path)
+    assert result(tmp_path / "run") == result(whole[0])
+
+
+def test_two_processes_do_not_write_to_the_same_folder(tmp_path: Path) -> None:
+    first = start([*TRAIN, "run"], tmp_path)
+    try:
+        wait_for("run/checkpoints/step-*", tmp_path, first)
+        second = start([*TRAIN, "run", "--resume"], tmp_path)
+        _, err = second.communicate(timeout=60)
+        assert first.poll() is None, "the first must have gone on meanwhile"
+    finally:
+        first.kill()
+        first.communicate()
+    assert second.returncode == 1
+    assert err.startswith("error: run/checkpoints is in use by another process")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits on the size of files")
+def test_a_disk_without_room_leaves_the_last_checkpoint_intact(
+    whole: tuple[Path, float], tmp_path: Path
+) -> None:
+    """A limit on the size of files stands in for a full disk: the system refuses to write."""
+    process = start([*TRAIN, "run"], tmp_path)
+    wait_for("run/checkpoints/step-*", tmp_path, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    before = {path: path.read_bytes() for path in tmp_path.glob("run/checkpoints/step-*")}
+    arguments = shlex.join([*PROGRAM, *TRAIN, "run", "--resume"])
+    limited = subprocess.run(
+        ["bash", "-c", f"ulimit -f 200; exec {arguments}"], cwd=tmp_path, env=ENVIRONMENT,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    lines = limited.stderr.splitlines()
+    assert limited.returncode == 1
+    assert lines[0].startswith("note: no checkpoint could be written to run/checkpoints")
+    assert lines[0].endswith("those that are there are intact; training goes on.")
+    assert lines[-1] == "error: run: File too large."
+    assert {path: path.read_bytes() for path in tmp_path.glob("run/checkpoints/step-*")} == before
+    finish([*TRAIN, "run", "--resume"], tmp_path)
+    assert result(tmp_path / "run") == result(whole[0])
+
+
+@pytest.mark.parametrize("how", ["kill", "interrupt", "terminate"])
+def test_a_comparison_goes_on_where_it_stood(how: str, tmp_path: Path) -> None:
+    finish([*COMPARE, "whole"], tmp_path)
+    process = start([*COMPARE, "run"], tmp_path)
+    wait_for("run/*/model.safetensors", tmp_path, process)
+    if how == "kill":
+        process.kill()
+        process.communicate()
+    else:
+        number = {"interrupt": signal.SIGINT, "terminate": signal.SIGTERM}[how]
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=90)
+        assert process.returncode == 128 + number
+        assert "; continue with: vaelab compare blobs" in err.splitlines()[-1]
+    models = list(tmp_path.glob("run/*/model.safetensors"))
+    finished = {path: path.stat().st_mtime_ns for path in models}
+    assert not (tmp_path / "run/metrics.json").exists()
+    finish([*COMPARE, "run", "--resume"], tmp_path)
+    for path, before in finished.items():
+        assert path.stat().st_mtime_ns == before, "finished recipes stay untouched"
+    for name in ("vae", "linear", "conv"):
+        assert result(tmp_path / "run" / name) == result(tmp_path / "whole" / name)
+    documents = [json.loads((tmp_path / f / "metrics.json").read_text()) for f in ("run", "whole")]
+    for document in documents:
+        for figures in document["models"].values():
+            del figures["seconds"]
+    assert documents[0] == documents[1]
+
+
+def test_a_comparison_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
+    quick = ["compare", "blobs", "--recipes", "linear", "--epochs", "1", "--out", "run"]
+    finish(quick, tmp_path)
+    for change, message in (
+        (["--seed", "1"], "settings.seed was 0 and is now 1"),
+        (["--recipes", "vae"], "recipes was ['linear'] and is now ['vae']"),
+        (["--batch-size", "7"], "settings.batch_size was None and is now 7"),
+    ):
+        process = start([*quick, *change, "--resume"], tmp_path)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert f"error: run holds a run with other settings: {message}; resume it" in err
