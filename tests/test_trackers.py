@@ -7,7 +7,7 @@ import logging
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaelab import VAE, checks, trackers
+from vaelab.records import Checkpoints, Dataset
 from vaelab.trackers import TRACKERS, MLflow, TensorBoard, Tracker, combined, make
 
 Event = tuple[str, dict[str, float]]
@@ -309,3 +310,27 @@ def test_other_events_are_passed_over(tmp_path: Path) -> None:
     with TensorBoard(tmp_path / "board") as tracker:
         tracker("resumed", {"count": 3.0})
     assert not (tmp_path / "board").exists()
+
+
+def test_training_closes_its_tracker_and_tells_mlflow_how_it_ended(
+    tmp_path: Path, uri: str, train: Dataset
+) -> None:
+    """An interrupted run has failed; resumed, it goes on as the same run and is finished."""
+    state = tmp_path / "checkpoints"
+    tracker = MLflow(run="mine", uri=uri, every=1)
+    board = TensorBoard(tmp_path / "board", every=1)
+
+    def stop(event: str, values: Mapping[str, float]) -> None:
+        if event == "step" and values["step"] == 5:
+            raise checks.Interrupted
+
+    vae = VAE("linear", epochs=1, batch_size=64, checkpoints=state)
+    with pytest.raises(checks.Interrupted):
+        vae.set_params(callback=combined(tracker, board, stop)).fit(train)
+    assert (tracker.opened, board.opened) == (False, False)
+    assert [run.info.status for run in runs(uri)] == ["FAILED"]
+    vae.set_params(checkpoints=Checkpoints(state, resume=True), callback=combined(tracker, board))
+    vae.fit(train)
+    assert [run.info.status for run in runs(uri)] == ["FINISHED"]
+    steps = [step for step, _ in from_tensorboard(tmp_path / "board")["step/elbo"]]
+    assert steps == list(range(1, 10))

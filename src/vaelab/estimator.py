@@ -21,9 +21,9 @@ from vaelab.model import Model
 from vaelab.objectives import ELBO
 from vaelab.parts import Part
 from vaelab.recipes import Recipe
-from vaelab.records import Checkpoints, Dataset
+from vaelab.records import Callback, Checkpoints, Dataset
 from vaelab.tensors import as_tensor, check_data, to_float
-from vaelab.training import Callback, check_device, train
+from vaelab.training import check_device, train
 
 __all__ = ["VAE", "load"]
 
@@ -47,7 +47,8 @@ class VAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             `{"patience": 3, "device": "cuda"}`, say.
         checkpoints: A folder where `fit` keeps its state, or a `vaelab.Checkpoints`, which can
             also resume: `Checkpoints("runs/digits", resume=True)`.
-        callback: Called with `"step"` or `"epoch"` and named values during `fit`.
+        callback: Called with `"step"`, `"epoch"` or `"end"` and named values during `fit`; several
+            are made one by `vaelab.trackers.combined`.
 
     Attributes:
         model_: The trained `vaelab.model.Model`, a `torch.nn.Module`.

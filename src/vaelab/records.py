@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Checkpoints", "Dataset", "Terms", "Training"]
+__all__ = ["Callback", "Checkpoints", "Dataset", "Terms", "Training"]
+
+Callback = Callable[[str, Mapping[str, float]], object]
+"""What hears of training: called with `"step"`, `"epoch"` or `"end"`, and named values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,8 @@ class Training:
         epochs: Passes over the training data.
         batch_size: Data a step.
         learning_rate: Adam's largest; it rises over the first `warmup_fraction` of the steps
-            and falls to zero along a cosine over the rest.
+            and falls to zero along a cosine over the rest. By default 0.004, times √(B / 128) for
+            batches of B > 128.
         warmup_fraction: Share of the steps, in [0, 1).
         weight_decay: Of AdamW, decoupled, on the weights of layers but not on biases; 0 is Adam.
         clip_norm: Largest norm of the gradient of the mean loss, in nats; a longer one is scaled
@@ -137,7 +142,7 @@ class Training:
 
     epochs: int | None = None
     batch_size: int | None = None
-    learning_rate: float = 4e-3
+    learning_rate: float | None = None
     warmup_fraction: float = 0.15
     weight_decay: float = 0.1
     clip_norm: float | None = None
@@ -152,11 +157,11 @@ class Training:
         for name in ("epochs", "batch_size", "patience", "window"):
             if getattr(self, name) is not None:
                 checks.integer(name, getattr(self, name))
-        checks.number("learning_rate", self.learning_rate, above=0)
         checks.number("warmup_fraction", self.warmup_fraction, least=0, most=0.99)
         checks.number("weight_decay", self.weight_decay, least=0)
-        if self.clip_norm is not None:
-            checks.number("clip_norm", self.clip_norm, above=0)
+        for name in ("learning_rate", "clip_norm"):
+            if getattr(self, name) is not None:
+                checks.number(name, getattr(self, name), above=0)
         checks.number("validation_fraction", self.validation_fraction, least=0, most=0.9)
         if self.patience is not None and self.validation_fraction == 0:
             raise checks.ArgumentError(

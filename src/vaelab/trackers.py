@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from vaelab import checks
+from vaelab.records import Callback
 
-__all__ = ["TRACKERS", "Callback", "MLflow", "TensorBoard", "Tracker", "combined", "make"]
-
-Callback = Callable[[str, Mapping[str, float]], None]
-"""Called with `"step"` or `"epoch"` and named values, during training."""
+__all__ = ["TRACKERS", "MLflow", "TensorBoard", "Tracker", "combined", "make"]
 
 NO_CURVES = ("step", "steps", "images")
 """Values that say where training is, not how it goes."""
@@ -39,7 +37,8 @@ class Tracker(ABC):
 
     The values of a step become `step/<name>`, every `every` steps; those of an epoch become
     `epoch/<name>`, at the step where the epoch ended. A resumed training thereby goes on with the
-    same curves. Close a tracker at the end, or use it in a `with` statement.
+    same curves. Training closes its tracker; whoever calls one by hand closes it, or uses it in a
+    `with` statement.
 
     Arguments:
         every: Steps between two values of a `step/` curve; at least 1.
@@ -62,7 +61,9 @@ class Tracker(ABC):
         self.opened = False
 
     def __call__(self, event: str, values: Mapping[str, float]) -> None:
-        """Takes the values of a step or an epoch; those of any other event are no curves."""
+        """Takes the values of a step or an epoch; closes at the end of training."""
+        if event == "end":
+            self.close(failed=not values["finished"])
         if event not in ("step", "epoch"):
             return
         step = int(values["step" if event == "step" else "steps"])

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from vaelab.estimator import VAE
     from vaelab.exhibits import Exhibits
-    from vaelab.records import Dataset
-    from vaelab.training import Callback
+    from vaelab.records import Callback, Dataset
 
 
 def load_data(data: str, limit: int | None) -> tuple[Dataset, Dataset]:

@@ -22,9 +22,9 @@ from vaelab import checks, machine, storage
 from vaelab.comparison._judging import JUDGED, judge
 from vaelab.distributions import seeded
 from vaelab.estimator import VAE, load
-from vaelab.records import Checkpoints, Dataset
+from vaelab.records import Callback, Checkpoints, Dataset
 from vaelab.tensors import as_tensor
-from vaelab.training import Callback, difference, identity, resolve
+from vaelab.training import difference, identity, resolve
 
 __all__ = ["STOP", "Job", "Progress", "run"]
 

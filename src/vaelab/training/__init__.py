@@ -24,10 +24,10 @@ from vaelab.distributions import seeded
 from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.parts import Part, fresh
-from vaelab.records import Checkpoints, Training
+from vaelab.records import Callback, Checkpoints, Training
 from vaelab.tensors import to_float
 from vaelab.training._keeper import Keeper
-from vaelab.training._loop import Callback, Loop
+from vaelab.training._loop import Loop
 from vaelab.training._settings import (
     check_device,
     difference,
@@ -37,7 +37,6 @@ from vaelab.training._settings import (
 )
 
 __all__ = [
-    "Callback",
     "Trained",
     "check_device",
     "difference",
@@ -96,8 +95,8 @@ def train(
         x: Training data at rest, `(N, *shape)`, which may be memory-mapped.
         settings: How to train; see `Training`.
         seed: Everything random follows from it.
-        callback: Called with `"step"` or `"epoch"` and named values; what it raises ends training,
-            after the state was kept.
+        callback: Called with `"step"` or `"epoch"` and named values, and at last, however training
+            ends, with `"end"`; what it raises ends training, after the state was kept.
         checkpoints: Where to keep the state.
         fingerprint: What tells the data from others; by default, the SHA-256 of `x`.
 
@@ -134,13 +133,17 @@ def train(
             seed=seed,
             callback=callback,
         )
-        if checkpoints is None:
-            loop.run()
-        else:
-            data = fingerprint or _fingerprint(x)
-            same = identity(model, objective, settings, seed, data)
-            with _kept(loop, checkpoints, same) as keeper:
-                loop.run(keeper.after_step, keeper.after_epoch)
+        try:
+            if checkpoints is None:
+                loop.run()
+            else:
+                data = fingerprint or _fingerprint(x)
+                same = identity(model, objective, settings, seed, data)
+                with _kept(loop, checkpoints, same) as keeper:
+                    loop.run(keeper.after_step, keeper.after_epoch)
+        finally:
+            if callback is not None:
+                callback("end", {"steps": loop.steps, "finished": float(loop.finished)})
     return Trained(loop.conclude(), loop.history, settings)
 
 

@@ -22,7 +22,7 @@ def likely_cause(x: Tensor, settings: Training) -> str:
 
     Arguments:
         x: The training data at rest, `(N, *shape)`.
-        settings: The settings they were trained with.
+        settings: The settings they were trained with, resolved.
 
     >>> import torch
     >>> likely_cause(torch.tensor([[0.0, 1e30], [0.0, 2e30]]), Training())
@@ -33,13 +33,14 @@ def likely_cause(x: Tensor, settings: Training) -> str:
     if reach > LARGE:
         advice = "standardise them, to mean 0 and standard deviation 1 say."
         return f"the data reach {reach:.2g}: {advice}"
-    if settings.learning_rate > FAST:
-        return f"the learning rate is high ({settings.learning_rate:g}): lower it."
+    rate = settings.learning_rate or 0.0
+    if rate > FAST:
+        return f"the learning rate is high ({rate:g}): lower it."
     flat = some.flatten(1)
     constant = (flat == flat[0]).all(0).nonzero().flatten()
     if len(some) > 1 and len(constant) and x.dim() == 2:
         return f"feature {int(constant[0])} is constant: remove it, or fix the likelihood's scale."
     return (
-        f"lower the learning rate (it is {settings.learning_rate:g}) or check the data's range "
+        f"lower the learning rate (it is {rate:g}) or check the data's range "
         f"(it reaches {reach:.2g})."
     )

@@ -12,8 +12,8 @@ import torch
 
 from vaelab import checkpoints, checks
 from vaelab.checkpoints import Snapshot
-from vaelab.records import Checkpoints
-from vaelab.training._loop import Callback, Loop
+from vaelab.records import Callback, Checkpoints
+from vaelab.training._loop import Loop
 from vaelab.training._settings import difference
 
 __all__ = ["Keeper"]

@@ -16,14 +16,12 @@ from vaelab.checkpoints import Snapshot
 from vaelab.metrics import per_datum
 from vaelab.model import Model
 from vaelab.objectives import Objective
-from vaelab.records import Terms, Training
+from vaelab.records import Callback, Terms, Training
 from vaelab.shuffling import Shuffle
 from vaelab.tensors import to_float
 from vaelab.training._diagnosis import likely_cause
 
-__all__ = ["Callback", "Loop"]
-
-Callback = Callable[[str, Mapping[str, float]], object]
+__all__ = ["Loop"]
 
 BETAS = (0.9, 0.99)
 """Adam's; a shorter memory of the squared gradients than its usual 0.999 suits short runs."""
@@ -90,6 +88,7 @@ class Loop:
         self.total = self.epochs * self.batches.steps
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.clip_norm = settings.clip_norm or math.inf
+        self.peak = settings.learning_rate or 0.0
         self.optimizer = torch.optim.AdamW(
             _groups(model, settings.weight_decay), lr=0.0, betas=BETAS, fused=True
         )
@@ -194,18 +193,28 @@ class Loop:
         grown = self.objective.kl_weight(self.steps) == self.objective.kl_weight(None)
         terms = self.terms(x, None if grown else self.steps)
         loss = terms.loss.mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        norm = self._clip()
         if look and not math.isfinite(loss.item() + norm.item()):
             raise _DivergedError
         self.optimizer.step()
         self.steps += 1
         self.position += 1
         with torch.no_grad():
-            sums = torch.stack([terms.loss, terms.rate, terms.distortion]).sum(1)
-            self.sums += torch.cat([sums, norm[None], (norm > self.clip_norm)[None]])
+            self.sums[:3] += torch.stack([terms.loss, terms.rate, terms.distortion]).sum(1)
+            self.sums[3] += norm
+            self.sums[4] += norm > self.clip_norm
         return terms
+
+    def _clip(self) -> Tensor:
+        """Scales the gradient down to the largest norm allowed; returns the norm it had."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.device.type != "cpu" or norm.item() > self.clip_norm:  # a look would wait there
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
+        return norm
 
     def learning_rate(self, step: int) -> float:
         """Adam's rate at a step: a linear rise, then half a cosine, times what recoveries left."""
@@ -214,7 +223,7 @@ class Loop:
             share = (step + 1) / (rise + 1)
         else:
             share = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, self.total - rise)))
-        return self.settings.learning_rate * self.factor * share
+        return self.peak * self.factor * share
 
     def _end_epoch(self) -> None:
         self.check()
@@ -279,7 +288,7 @@ class Loop:
             self.recoveries, self.factor = recoveries, factor
             warnings.warn(
                 f"{what}; training goes on from step {self.steps:,} with the learning rate lowered "
-                f"to {self.settings.learning_rate * factor:.2g} ({recoveries} of {RETRIES} times).",
+                f"to {self.peak * factor:.2g} ({recoveries} of {RETRIES} times).",
                 checks.VaelabWarning,
                 stacklevel=2,
             )
