@@ -132,9 +132,11 @@ def conv_twin(recipe: vaelab.Recipe) -> Plain:
     return Plain(encoder, decoder)
 
 
-def epoch(network: Plain, optimizer: torch.optim.Optimizer, x: Tensor) -> None:
+def epoch(
+    network: Plain, optimizer: torch.optim.Optimizer, x: Tensor, batch_size: int = BATCH
+) -> None:
     """One pass over the data in a new order."""
-    for rows in torch.split(torch.randperm(len(x)), BATCH):
+    for rows in torch.split(torch.randperm(len(x)), batch_size):
         loss = network(x.index_select(0, rows))
         optimizer.zero_grad()
         loss.backward()

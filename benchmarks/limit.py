@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import vaelab
 from common import (
-    BATCH,
+    OWN_BATCH,
     Goal,
     Row,
     Settings,
@@ -30,15 +30,15 @@ def run(settings: Settings) -> list[Row]:
     dtype = computing_type(recipe, data.train)
     shapes = linear_shapes(recipe.model())
     products = list(bare_products(shapes, dtype))
-    steps = len(data.x) // BATCH
+    steps = len(data.x) // OWN_BATCH
     _multiply(products, 20)
     ours, bare = [], []
     for _ in range(2 if settings.quick else 5):
         loop, _ = epoch_of_vaelab(recipe, data.train)
         ours.append(flops(shapes, len(data.x)) / loop / 1e9)
         taken = seconds(lambda: _multiply(products, steps))
-        bare.append(flops(shapes, steps * BATCH) / taken / 1e9)
-    each = flops(shapes, BATCH) / 1e6
+        bare.append(flops(shapes, steps * OWN_BATCH) / taken / 1e9)
+    each = flops(shapes, OWN_BATCH) / 1e6
     kind = str(dtype).removeprefix("torch.")
     return [
         Row("vaelab vae: a training step", tuple(ours), "GFLOP/s", note=f"{each:.0f} MFLOP"),
@@ -74,7 +74,7 @@ def bare_products(shapes: list[Shape], dtype: torch.dtype) -> Iterator[Callable[
     def draw(rows: int, columns: int) -> Tensor:
         return torch.randn(rows, columns).to(dtype)
 
-    layers = [(draw(BATCH, i), draw(o, i), draw(BATCH, o)) for i, o in shapes]
+    layers = [(draw(OWN_BATCH, i), draw(o, i), draw(OWN_BATCH, o)) for i, o in shapes]
     for x, weight, _ in layers:
         yield product(x, weight.T)
     for position, (x, weight, gradient) in reversed(list(enumerate(layers))):
@@ -94,6 +94,6 @@ def computing_type(recipe: vaelab.Recipe, train: vaelab.Dataset) -> torch.dtype:
     seen: list[torch.dtype] = []
     layers = [m for m in recipe.posterior.modules() if isinstance(m, nn.Linear)]
     hook = layers[0].register_forward_hook(lambda *args: seen.append(args[-1].dtype))
-    vaelab.VAE(recipe, epochs=1, batch_size=BATCH).fit(train.limited(256))
+    vaelab.VAE(recipe, epochs=1, batch_size=OWN_BATCH).fit(train.limited(256))
     hook.remove()
     return seen[0] if seen else layers[0].weight.dtype

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import vaelab
 from baselines import Plain, adamw, conv_twin, dense_twin, epoch
 from common import (
-    BATCH,
+    OWN_BATCH,
     Digits,
     Goal,
     Row,
@@ -34,19 +34,19 @@ def _compare(name: str, data: Digits, rounds: int) -> list[Row]:
     recipe = without_validation(name, data.shape)
     network = TWINS[name](recipe)
     optimizer = adamw(network)
-    warm = data.x[: 20 * BATCH]
-    epoch(network, optimizer, warm)
-    vaelab.VAE(recipe, epochs=1, batch_size=BATCH).fit(warm)
+    warm = data.x[: 20 * OWN_BATCH]
+    epoch(network, optimizer, warm, OWN_BATCH)
+    vaelab.VAE(recipe, epochs=1, batch_size=OWN_BATCH).fit(warm)
     silent, once, told, plain = [], [], [], []
     for number in range(rounds):
         if number % 2:  # in turn, so that a drift of the machine favours neither
-            plain.append(seconds(lambda: epoch(network, optimizer, data.x)))
+            plain.append(seconds(lambda: epoch(network, optimizer, data.x, OWN_BATCH)))
         loop, other = epoch_of_vaelab(recipe, data.train)
         silent.append(loop)
         once.append(other)
         told.append(_with_callback(recipe, data))
         if not number % 2:
-            plain.append(seconds(lambda: epoch(network, optimizer, data.x)))
+            plain.append(seconds(lambda: epoch(network, optimizer, data.x, OWN_BATCH)))
     return _rows(name, len(data.x), silent, once, told, plain)
 
 
@@ -61,7 +61,7 @@ def _with_callback(recipe: vaelab.Recipe, data: Digits) -> float:
         if event == "step":
             clock.append((time.perf_counter(), values["images"]))
 
-    vaelab.VAE(recipe, epochs=1, batch_size=BATCH, callback=callback).fit(data.train)
+    vaelab.VAE(recipe, epochs=1, batch_size=OWN_BATCH, callback=callback).fit(data.train)
     images = sum(count for _, count in clock)
     return (clock[-1][0] - clock[0][0]) * images / (images - clock[0][1])
 

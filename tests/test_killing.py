@@ -156,9 +156,16 @@ def test_a_disk_without_room_leaves_the_last_checkpoint_intact(
     assert result(tmp_path / "run") == result(whole[0])
 
 
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison that was left alone."""
+    folder = tmp_path_factory.mktemp("compared")
+    finish([*COMPARE, "run"], folder)
+    return folder / "run"
+
+
 @pytest.mark.parametrize("how", ["kill", "interrupt", "terminate"])
-def test_a_comparison_goes_on_where_it_stood(how: str, tmp_path: Path) -> None:
-    finish([*COMPARE, "whole"], tmp_path)
+def test_a_comparison_goes_on_where_it_stood(how: str, compared: Path, tmp_path: Path) -> None:
     process = start([*COMPARE, "run"], tmp_path)
     wait_for("run/*/model.safetensors", tmp_path, process)
     if how == "kill":
@@ -177,8 +184,9 @@ def test_a_comparison_goes_on_where_it_stood(how: str, tmp_path: Path) -> None:
     for path, before in finished.items():
         assert path.stat().st_mtime_ns == before, "finished recipes stay untouched"
     for name in ("vae", "linear", "conv"):
-        assert result(tmp_path / "run" / name) == result(tmp_path / "whole" / name)
-    documents = [json.loads((tmp_path / f / "metrics.json").read_text()) for f in ("run", "whole")]
+        assert result(tmp_path / "run" / name) == result(compared / name)
+    folders = (tmp_path / "run", compared)
+    documents = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
     for document in documents:
         for figures in document["models"].values():
             del figures["seconds"]

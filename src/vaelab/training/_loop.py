@@ -168,9 +168,9 @@ class Loop:
         for batch in self.batches.epoch(skip=self.position):
             due = self.steps % REMEMBERED == 0 or self.position == 0
             before = self.capture() if due else self.good
-            terms = self._step(batch, look=due or self.steps % self.watched == 0)
+            sums = self._step(batch, look=due or self.steps % self.watched == 0)
             self.good = before  # a step could be taken from it
-            self._tell(terms, len(batch))
+            self._tell(sums, len(batch))
             after_step()
         self._end_epoch()
 
@@ -184,18 +184,18 @@ class Loop:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             return self.objective(self.model, x, step=step)
 
-    def _step(self, batch: Tensor, *, look: bool) -> Terms:
-        """One step; returns the values per datum. A look at the loss waits for the device."""
+    def _step(self, batch: Tensor, *, look: bool) -> Tensor:
+        """One step; returns what it adds to the sums. A look at the loss waits for the device."""
         x = to_float(batch.to(self.device, non_blocking=True))
         rate = self.learning_rate(self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         grown = self.objective.kl_weight(self.steps) == self.objective.kl_weight(None)
         terms = self.terms(x, None if grown else self.steps)
-        loss = terms.loss.mean()
+        loss = terms.loss.sum()
         for parameter in self.parameters:
             parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
         norm = self._clip()
         if look and not math.isfinite(loss.item() + norm.item()):
             raise _DivergedError
@@ -203,10 +203,11 @@ class Loop:
         self.steps += 1
         self.position += 1
         with torch.no_grad():
-            self.sums[:3] += torch.stack([terms.loss, terms.rate, terms.distortion]).sum(1)
-            self.sums[3] += norm
-            self.sums[4] += norm > self.clip_norm
-        return terms
+            clipped = (norm > self.clip_norm).float()
+            rate_sum, distortion_sum = terms.rate.sum(), terms.distortion.sum()
+            sums = torch.stack([loss, rate_sum, distortion_sum, norm, clipped])
+            self.sums += sums
+        return sums
 
     def _clip(self) -> Tensor:
         """Scales the gradient down to the largest norm allowed; returns the norm it had."""
@@ -312,18 +313,19 @@ class Loop:
             self.model.load_state_dict(self.best)
         return self.model.eval()
 
-    def _tell(self, terms: Terms, count: int) -> None:
+    def _tell(self, sums: Tensor, count: int) -> None:
         if self.callback is None:
             return
-        rate, distortion = (t.detach().mean().item() for t in (terms.rate, terms.distortion))
+        _, rate, distortion, norm, _ = sums.tolist()
         values = {
             "step": self.steps,
             "steps": self.total,
             "images": count,
-            "elbo": -(rate + distortion),
-            "rate": rate,
-            "distortion": distortion,
+            "elbo": -(rate + distortion) / count,
+            "rate": rate / count,
+            "distortion": distortion / count,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "gradient_norm": norm,
         }
         self.callback("step", values)
 
