@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-slow check format clean
+.PHONY: help setup demo test test-slow bench check format clean
 
 help:  ## list the goals
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,10 @@ test: $(READY)  ## run the tests and the examples in the docstrings
 
 test-slow: $(READY)  ## run all tests, those that take minutes included
 	$(BIN)/python -m pytest -q
+
+BENCH ?=
+bench: $(READY)  ## measure against baselines, about 90 minutes; BENCH=startup for one of them
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 check: $(READY)  ## check format, lint, types, floors, and that all examples run
 	$(BIN)/ruff format --check .

@@ -160,6 +160,26 @@ def test_what_was_trained_before_an_overwrite_failed_is_kept_beside_the_old_run(
     assert [p.name for p in Path().iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("how", ["--resume", "--overwrite"])
+def test_the_folder_of_a_comparison_that_goes_on_is_left_alone(
+    how: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vaelab import checkpoints
+
+    monkeypatch.setattr(checkpoints, "WAIT", 0.1)
+    quick = ("compare", "blobs", "--recipes", "linear", "--epochs", 1, "--particles", 2)
+    assert run(*quick, "--out", "a")[0] == 0
+    Path(".a.old").mkdir()  # as when the run that goes on was begun with --overwrite
+    for path in Path("a").rglob("step-*"):
+        path.unlink()
+    before = sorted(Path().rglob("*"))
+    with checkpoints.locked(Path("a")):
+        code, _, err = run(*quick, "--out", "a", how)
+    assert code == 1
+    assert err.startswith("error: a is in use by another process that has not ended")
+    assert sorted(Path().rglob("*")) == before
+
+
 def test_the_report_is_written_again(run: Run) -> None:
     run("compare", "blobs", "--recipes", "vae", "--epochs", 1, "--particles", 2, "--out", "a")
     first = Path("a/report.html").read_text()
@@ -408,6 +428,7 @@ def test_interruption_is_told_in_one_line_and_leaves_no_process(tmp_path: Path) 
     process = subprocess.Popen(
         [*call, "--jobs", "2"], cwd=tmp_path, env=ENVIRONMENT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         for _ in range(600):

@@ -34,7 +34,7 @@ def test_pictures_and_links_exist() -> None:
             assert (ROOT / target).is_file(), target
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["quick-start", "composition"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["quick-start", "training", "composition"])
 def test_python_examples_run(
     code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, train: Dataset, test: Dataset
 ) -> None:
@@ -47,6 +47,9 @@ def test_python_examples_run(
         assert names["path"].shape == (11, *train.shape)
         assert names["log_p"].shape == (len(test),)
         assert (vaelab.load("digits").transform(test) == names["z"]).all()
+    elif "vae" in names:
+        assert names["vae"].resolved(train.shape).objective.warmup_epochs == 2
+        assert names["vae"].fit(train).training_.patience == 3
     else:
         assert names["estimator"].recipe.objective.name == "elbo_beta2"
 

@@ -59,7 +59,10 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         OSError: Its parent folder cannot be made or written.
     """
     parent = Path(path).parent
-    parent.mkdir(parents=True, exist_ok=True)
     probe = parent / f".{secrets.token_hex(4)}.part"
-    probe.touch(exist_ok=False)
-    probe.unlink()
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the name people know

@@ -66,13 +66,14 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
     if options["resume"]:
         _check_same(folder, record)
     aside = _make_room(folder, overwrite=overwrite, resume=options["resume"])
-    try:
-        with locked(folder), resumable():
-            files.write_json(folder / RUN, record)
-            page = _compare(folder, train, test, options, plan)
-    except BaseException:
-        _put_back(aside, folder)
-        raise
+    with locked(folder):
+        try:
+            with resumable():
+                files.write_json(folder / RUN, record)
+                page = _compare(folder, train, test, options, plan)
+        except BaseException:
+            _put_back(aside, folder)
+            raise
     shutil.rmtree(aside, ignore_errors=True)
     note(f"report: {page}")
 

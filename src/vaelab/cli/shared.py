@@ -146,10 +146,11 @@ def resumable() -> Iterator[None]:
 
 
 def command(*, resume: bool = False) -> str:
-    """The command line as it was given, or the one that resumes it."""
+    """The command line that began this run, or the one that resumes it."""
     given: list[str] = list(click.get_current_context().find_root().obj)
+    given = [word for word in given if word != "--resume"]
     if resume:
-        given = [word for word in given if word not in ("--overwrite", "--resume")] + ["--resume"]
+        given = [word for word in given if word != "--overwrite"] + ["--resume"]
     return "vaelab " + shlex.join(given)
 
 
