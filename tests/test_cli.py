@@ -160,6 +160,17 @@ def test_what_was_trained_before_an_overwrite_failed_is_kept_beside_the_old_run(
     assert [p.name for p in Path().iterdir()] == ["a"]
 
 
+def test_curves_are_written_beside_the_models(run: Run) -> None:
+    quick = ("--epochs", 1, "--track", "tensorboard", "--out")
+    assert run("train", "linear", "blobs", *quick, "one")[0] == 0
+    compare = ("compare", "blobs", "--recipes", "linear,vae", "--jobs", 2, "--particles", 2)
+    assert run(*compare, *quick, "two")[0] == 0
+    for folder in ("one", "two/linear", "two/vae"):
+        assert len(list(Path(folder, "tensorboard").glob("events*"))) == 1
+        assert (Path(folder) / "config.json").exists()
+    assert sorted(path.name for path in Path().iterdir()) == ["one", "two"]
+
+
 @pytest.mark.parametrize("how", ["--resume", "--overwrite"])
 def test_the_folder_of_a_comparison_that_goes_on_is_left_alone(
     how: str, run: Run, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from vaelab.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from vaelab.records import Dataset
+    from vaelab.records import Callback, Dataset
 
 RUN, METRICS = "run.json", "metrics.json"
 
@@ -182,6 +181,11 @@ def _compare(
     from vaelab import comparison, report
     from vaelab.exhibits import Exhibits
 
+    track = options["track"]
+
+    def heard(name: str, position: int) -> Callback:
+        return progress(name, position, track=track, folder=folder / name)
+
     result = comparison.compare(
         plan["recipes"],
         train,
@@ -189,7 +193,7 @@ def _compare(
         out=folder,
         jobs=plan["jobs"],
         particles=plan["particles"],
-        progress=partial(progress, track=options["track"], out=folder),
+        progress=heard,
         resume=options["resume"],
         checkpoint_seconds=options["checkpoint_seconds"],
         **plan["settings"],
@@ -224,7 +228,7 @@ def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     _refuse_used(folder, resume=options["resume"])
     training_data, test = load_data(data, options["limit"])
     state = Checkpoints(folder / CHECKPOINTS, options["checkpoint_seconds"], options["resume"])
-    callback = progress(recipe, 0, track=options["track"], out=folder.parent)
+    callback = progress(recipe, 0, track=options["track"], folder=folder)
     vae = VAE(recipe, checkpoints=state, callback=callback, **trained_with(options))
     vae.resolved(training_data.shape)  # what cannot be made or written is refused before training
     files.check_writable(folder)

@@ -116,8 +116,8 @@ def trained_with(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: options[name] for name in named}, **groups}
 
 
-def progress(name: str, position: int, *, track: str | None, out: Path) -> Callback:
-    """The progress bar of a recipe, and a tracker if one was asked for."""
+def progress(name: str, position: int, *, track: str | None, folder: Path) -> Callback:
+    """The progress bar of what is trained into a folder, and a tracker if one was asked for."""
     from vaelab.progress import TrainingBar
 
     bar = TrainingBar(name, position)
@@ -125,7 +125,7 @@ def progress(name: str, position: int, *, track: str | None, out: Path) -> Callb
         return bar
     from vaelab import trackers
 
-    return trackers.combined(bar, trackers.make(track, out / name, name))
+    return trackers.combined(bar, trackers.make(track, folder, name))
 
 
 def is_empty(folder: Path) -> bool:
