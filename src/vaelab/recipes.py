@@ -118,7 +118,7 @@ def linear(shape: Shape, latent_dim: int = 2) -> Recipe:
         DiagonalGaussian(MLP(shape, (2, latent_dim))),
         StandardNormal(latent_dim),
         Gaussian(MLP((latent_dim,), shape)),
-        training=Training(weight_decay=0.0),
+        training=Training(learning_rate=1e-2, weight_decay=0.0),
     )
 
 
