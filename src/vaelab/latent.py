@@ -47,12 +47,14 @@ def device_of(model: Model) -> torch.device:
 @torch.no_grad()
 def encode(model: Model, x: Tensor) -> Codes:
     """Posterior means and standard deviations of data at rest `(N, *shape)`."""
-    locs, scales = [], []
-    for batch in batches(x, BATCH, device_of(model)):
+    loc = np.empty((len(x), model.latent_dim), np.float32)  # small parts would scatter the memory
+    scale = np.empty_like(loc)
+    rows = range(0, len(x), BATCH)
+    for start, batch in zip(rows, batches(x, BATCH, device_of(model)), strict=True):
         q = model.encode(batch)
-        locs.append(q.mean.cpu())
-        scales.append(q.stddev.cpu())
-    return Codes(torch.cat(locs).numpy(), torch.cat(scales).numpy())
+        loc[start : start + BATCH] = q.mean.cpu()
+        scale[start : start + BATCH] = q.stddev.cpu()
+    return Codes(loc, scale)
 
 
 @torch.no_grad()
