@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -26,7 +27,16 @@ def settings() -> dict[str, Any]:
 
 
 def peak_memory() -> float:
-    """The largest resident memory of this process so far, in MB."""
+    """The largest resident memory of this process so far, in MB.
+
+    On Linux it is that of the program alone: `ru_maxrss` would begin at the size of the process
+    that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        return kilobytes * 1.024e-3
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
 
