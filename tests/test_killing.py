@@ -117,10 +117,11 @@ def test_a_signal_keeps_the_state_and_tells_how_to_go_on(
 
 
 def test_two_processes_do_not_write_to_the_same_folder(tmp_path: Path) -> None:
-    first = start([*TRAIN, "run"], tmp_path)
+    endless = [*TRAIN, "run", "--epochs", "100000"]
+    first = start(endless, tmp_path)
     try:
         wait_for("run/checkpoints/step-*", tmp_path, first)
-        second = start([*TRAIN, "run", "--resume"], tmp_path)
+        second = start([*endless, "--resume"], tmp_path)
         _, err = second.communicate(timeout=60)
         assert first.poll() is None, "the first must have gone on meanwhile"
     finally:

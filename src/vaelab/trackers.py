@@ -149,6 +149,8 @@ class TensorBoard(Tracker):
         """Begins an event file, which replaces what others in the folder have from `start` on."""
         from torch.utils.tensorboard import SummaryWriter
 
+        while next(self.folder.glob(f"events.out.tfevents.{int(time.time())}.*"), None):
+            time.sleep(0.05)  # files are read in the order of the seconds in their names
         self.writer = SummaryWriter(str(self.folder), purge_step=start)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

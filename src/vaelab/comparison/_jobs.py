@@ -72,14 +72,16 @@ class Job:
                 self._fit(name, vae, position, away)
             vae = done or vae
             among, codes = vae.encode(self.train), vae.encode(self.test)
-            figures: dict[str, Any] = dict(vae.figures_) if done else {}
-            if not done:
-                figures |= judge(
-                    vae, self.test, codes, self.train, among, self.particles, JUDGED, seed=0
+            if done is not None:
+                figures: dict[str, Any] = dict(done.figures_)
+            else:
+                figures = dict(
+                    judge(vae, self.test, codes, self.train, among, self.particles, JUDGED, seed=0),
+                    seconds=vae.history_[-1]["seconds"],
+                    threads=self.threads,
                 )
-                figures |= {"seconds": vae.history_[-1]["seconds"], "threads": self.threads}
-            if self.folder is not None and not done:
-                vae.save(self.folder / name, figures=figures)
+                if self.folder is not None:
+                    vae.save(self.folder / name, figures=figures)
         vae.model_.cpu()  # results travel between processes
         return _Result(vae, figures, np.concatenate([among.loc, codes.loc]), notes)
 

@@ -8,7 +8,6 @@ ends with the same bits as one that was not.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from vaelab.distributions import seeded
 from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.parts import Part, fresh
-from vaelab.records import Callback, Checkpoints, Training
+from vaelab.records import Callback, Checkpoints, Dataset, Training
 from vaelab.tensors import to_float
 from vaelab.training._keeper import Keeper
 from vaelab.training._loop import Loop
@@ -98,7 +97,7 @@ def train(
         callback: Called with `"step"` or `"epoch"` and named values, and at last, however training
             ends, with `"end"`; what it raises ends training, after the state was kept.
         checkpoints: Where to keep the state.
-        fingerprint: What tells the data from others; by default, the SHA-256 of `x`.
+        fingerprint: What tells the data from others; by default, that of a `Dataset` of `x`.
 
     Returns:
         The trained model, its history and the settings used.
@@ -117,8 +116,6 @@ def train(
     held, rest = torch.from_numpy(some[:count]), torch.from_numpy(some[count:])
     settings = resolve(settings, x)
     device = torch.device(str(settings.device))
-    steps = -(-(len(x) - count) // (settings.batch_size or 1))
-    objective = objective.counted_in_steps(steps)
     with seeded(seed):
         model = fresh(model).train()
         for part in model.parts.values():
@@ -137,8 +134,8 @@ def train(
             if checkpoints is None:
                 loop.run()
             else:
-                data = fingerprint or _fingerprint(x)
-                same = identity(model, objective, settings, seed, data)
+                data = fingerprint or Dataset(x.cpu().numpy(), None, "array").fingerprint
+                same = identity(model, loop.objective, settings, seed, data)
                 with _kept(loop, checkpoints, same) as keeper:
                     loop.run(keeper.after_step, keeper.after_epoch)
         finally:
@@ -161,11 +158,3 @@ def _resident(x: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and x.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
         return x.to(device)
     return x
-
-
-def _fingerprint(x: Tensor) -> str:
-    """SHA-256 of the data's type, shape and bytes."""
-    digest = hashlib.sha256(f"{x.dtype}{tuple(x.shape)}".encode())
-    for part in torch.split(x, 8192):
-        digest.update(part.cpu().numpy().tobytes())
-    return digest.hexdigest()

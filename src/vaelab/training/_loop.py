@@ -73,7 +73,7 @@ class Loop:
         seed: int,
         callback: Callback | None,
     ) -> None:
-        self.model, self.objective, self.callback = model, objective, callback
+        self.model, self.callback = model, callback
         self.settings, self.shuffler, self.seed = settings, shuffler, seed
         self.device = next(model.parameters()).device
         self.x, self.valid = x, x[held]
@@ -85,6 +85,7 @@ class Loop:
             window=settings.window or len(x),
             generator=shuffler,
         )
+        self.objective = objective.counted_in_steps(self.batches.steps)
         self.total = self.epochs * self.batches.steps
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.clip_norm = settings.clip_norm or math.inf
