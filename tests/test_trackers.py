@@ -7,6 +7,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -334,3 +335,12 @@ def test_training_closes_its_tracker_and_tells_mlflow_how_it_ended(
     assert [run.info.status for run in runs(uri)] == ["FINISHED"]
     steps = [step for step, _ in from_tensorboard(tmp_path / "board")["step/elbo"]]
     assert steps == list(range(1, 10))
+
+
+def test_tensorboard_reads_a_new_event_file_after_those_there(tmp_path: Path) -> None:
+    """Files are read in the order of their names, which within a second says nothing of age."""
+    there = tmp_path / f"events.out.tfevents.{int(time.time())}.zzz"
+    there.touch()
+    with TensorBoard(tmp_path, every=1) as tracker:
+        tell(tracker, events(1, 3))
+        assert max(tmp_path.iterdir()) != there
