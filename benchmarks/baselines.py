@@ -11,7 +11,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, gelu
+from torch.nn.functional import binary_cross_entropy_with_logits, silu
 
 import vaelab
 from common import BATCH, Digits, elbo
@@ -78,11 +78,32 @@ def tutorial() -> Plain:
     return network
 
 
+class Shift(nn.Module):
+    """Adds one tensor to each datum: a constant, or a learnt one."""
+
+    def __init__(self, shape: tuple[int, ...], *, learnt: bool) -> None:
+        super().__init__()
+        self.amount = nn.Parameter(torch.zeros(shape), requires_grad=learnt)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Data `(N, *shape)` to data."""
+        return x + self.amount
+
+
+def twin(recipe: vaelab.Recipe, encoder: nn.Module, decoder: nn.Module) -> Plain:
+    """A plain network that computes what a recipe does, centred inputs and learnt offset too."""
+    shape = recipe.posterior.shape
+    return Plain(
+        nn.Sequential(Shift(shape, learnt=False), encoder),
+        nn.Sequential(decoder, Shift(shape, learnt=True)),
+    )
+
+
 def dense_twin(recipe: vaelab.Recipe) -> Plain:
     """The layers of a dense recipe, new and in a plain sequence."""
     halves = [leaves(part.network) for part in (recipe.posterior, recipe.likelihood)]
-    encoder = nn.Sequential(nn.Flatten(), *halves[0])
-    return Plain(encoder, nn.Sequential(*halves[1], nn.Unflatten(1, recipe.posterior.shape)))
+    decoder = nn.Sequential(*halves[1], nn.Unflatten(1, recipe.posterior.shape))
+    return twin(recipe, nn.Sequential(nn.Flatten(), *halves[0]), decoder)
 
 
 def leaves(network: nn.Module) -> list[nn.Module]:
@@ -99,7 +120,7 @@ def leaves(network: nn.Module) -> list[nn.Module]:
 
 
 class Mix(nn.Module):
-    """x + GELU(3 × 3 convolution of x)."""
+    """x + SiLU(3 × 3 convolution of x)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -107,7 +128,7 @@ class Mix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images `(N, C, H, W)` to images."""
-        return x + gelu(self.convolution(x))
+        return x + silu(self.convolution(x))
 
 
 def conv_twin(recipe: vaelab.Recipe) -> Plain:
@@ -120,16 +141,16 @@ def conv_twin(recipe: vaelab.Recipe) -> Plain:
     reader, writer = (leaves(cast("nn.Module", network.dense)) for network in networks)
     channels = cast("nn.Linear", reader[0]).in_features // 49
     patches = nn.Conv2d(1, channels, 4, stride=4)
-    encoder = nn.Sequential(patches, nn.GELU(), Mix(channels), nn.Flatten(), *reader)
+    encoder = nn.Sequential(patches, nn.SiLU(), Mix(channels), nn.Flatten(), *reader)
     joined = nn.ConvTranspose2d(channels, 1, 4, stride=4)
     grid = nn.Unflatten(1, (channels, 7, 7))
-    decoder = nn.Sequential(*writer, grid, nn.GELU(), Mix(channels), joined)
+    decoder = nn.Sequential(*writer, grid, nn.SiLU(), Mix(channels), joined)
     biases = 4 * 4 - 1  # vaelab has one for each pixel of a patch, a convolution one for all
     for mine, theirs, more in zip((encoder, decoder), networks, (0, biases), strict=True):
         ours, wanted = (sum(p.numel() for p in half.parameters()) for half in (mine, theirs))
         if wanted != ours + more:
             raise ValueError(f"the recipe has {wanted} weights where its twin has {ours}.")
-    return Plain(encoder, decoder)
+    return twin(recipe, encoder, decoder)
 
 
 def epoch(
@@ -151,5 +172,9 @@ def adam(network: Plain) -> torch.optim.Optimizer:
 def adamw(network: Plain) -> torch.optim.Optimizer:
     """The optimiser that vaelab trains with."""
     return torch.optim.AdamW(
-        network.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1, fused=True
+        [weight for weight in network.parameters() if weight.requires_grad],
+        lr=1e-3,
+        betas=(0.9, 0.99),
+        weight_decay=0.1,
+        fused=True,
     )

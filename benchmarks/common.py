@@ -25,9 +25,8 @@ HERE = Path(__file__).parent
 BATCH = 128
 """Batch of the classic recipe, and of the peers."""
 
-OWN_BATCH = 256
+OWN_BATCH = 512
 """Batch that vaelab takes by default for so many digits."""
-"""Batch size of all that is compared."""
 
 Codes = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images `(N, 1, 28, 28)` to the means and standard deviations of q(z|x), `(N, D)` each."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vaelab import VAE, checks, load, recipes, storage
+from vaelab.likelihoods import Bernoulli
 from vaelab.networks import MLP
+from vaelab.posteriors import DiagonalGaussian
 from vaelab.priors import StandardNormal
 from vaelab.records import Dataset
 
@@ -52,7 +55,7 @@ def test_a_folder_holds_what_it_should_and_no_pickle(folder: Path, train: Datase
         "model.safetensors",
     ]
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 2
+    assert config["format"] == 3
     assert config["recipe"] == "vae"
     assert config["seed"] == 3
     assert config["training"]["epochs"] == 1
@@ -129,6 +132,24 @@ def truncated(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
 
 
+def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> None:
+    recipe = recipes.vae(train.shape)
+    posterior = DiagonalGaussian(MLP(train.shape, (2, 2), (8,), activation="gelu"))
+    likelihood = Bernoulli(MLP((2,), train.shape, (8,), activation="gelu"))
+    vae = VAE(replace(recipe, posterior=posterior, likelihood=likelihood), epochs=1).fit(train)
+    folder = vae.save(tmp_path / "model")
+    text = (folder / "config.json").read_text()
+    older = text.replace('"format": 3', '"format": 2').replace('"activation": "gelu"', '"x": 0')
+    config = json.loads(older)
+    for part in ("posterior", "likelihood"):
+        del config["parts"][part]["network"]["x"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert np.array_equal(load(folder).transform(train), vae.transform(train))
+    edit(folder, format=3)
+    with pytest.raises(checks.StorageError, match="activation"):
+        load(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -140,7 +161,7 @@ def truncated(folder: Path) -> None:
         (lambda f: (f / "config.json").write_text("[]"), "it has no format number"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "it is not UTF-8 text"),
         (lambda f: (f / "history.jsonl").write_text("{\n"), "history.jsonl is damaged"),
-        (lambda f: edit(f, format=3), "has format 3, but this version of vaelab reads up to 2"),
+        (lambda f: edit(f, format=4), "has format 4, but this version of vaelab reads up to 3"),
         (lambda f: edit(f, surprise=1), r"unknown or missing fields \['surprise'\]"),
         (lambda f: edit(f, seed=-1), "seed = -1, but it must be"),
         (lambda f: edit(f, training={"speed": 1}), "config.json is damaged"),

@@ -87,11 +87,9 @@ class GreyBernoulli(Independent):  # type: ignore[type-arg]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Σ x ln μ + (1 − x) ln(1 − μ) of grey levels `(..., *shape)`: `(...)`, in nats."""
-        shape = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
-            value.shape, self.logits.shape
-        )
-        flat = (*shape[: len(shape) - len(self.event_shape)], self.event_shape.numel())
-        logits, x = (t.expand(shape).reshape(flat) for t in (self.logits, value))
+        both = torch.broadcast_tensors(self.logits, value)  # type: ignore[no-untyped-call]
+        flat = (*both[0].shape[: both[0].dim() - len(self.event_shape)], self.event_shape.numel())
+        logits, x = (tensor.reshape(flat) for tensor in both)
         score: Tensor = _BernoulliScore.apply(logits, x)  # type: ignore[no-untyped-call]
         return score
 
@@ -107,22 +105,23 @@ class _BernoulliScore(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
         mean = logits.sigmoid()
-        ctx.save_for_backward(logits, x, mean)
-        work = (mean - 0.5).abs_().add_(0.5)  # max(μ, 1 − μ)
+        work = torch.rsub(mean, 1)
+        torch.maximum(work, mean, out=work)
         *batch, size = work.shape
         factors = math.gcd(size, 64)
         certainty = work.view(*batch, factors, size // factors).prod(-2).log_().sum(-1)
         torch.clamp_min(logits, 0, out=work)  # memory in the cache is quicker than new memory
+        ctx.save_for_backward(logits, x, torch.sub(x, mean, out=mean))
         return certainty.sub_(work.addcmul_(x, logits, value=-1).sum(-1))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        logits, x, mean = ctx.saved_tensors
+        logits, x, slope = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is itself to be differentiated
-            mean = logits.sigmoid()
+            slope = x - logits.sigmoid()
         by_logits, by_x = ctx.needs_input_grad
         grad = grad.unsqueeze(-1)
-        return (x - mean).mul_(grad) if by_logits else None, logits * grad if by_x else None
+        return slope * grad if by_logits else None, logits * grad if by_x else None
 
 
 @register_kl(DiagonalNormal, DiagonalNormal)  # type: ignore[no-untyped-call, untyped-decorator]

@@ -19,6 +19,7 @@ from vaelab import checks
 from vaelab.parts import Part
 
 __all__ = [
+    "ACTIVATIONS",
     "MLP",
     "NETWORKS",
     "ConvDecoder",
@@ -33,6 +34,14 @@ __all__ = [
 GAIN, MIX_GAIN, LAST_GAIN = 1.4, 0.7, 0.3
 FIRST_PATCH = 4
 LARGEST_GRID = 8
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+"""What may stand between layers, by name."""
+
 MAX_LOG_SCALE = 10.0
 """Bound on the log-scales of posteriors and likelihoods, for `soft_bound`."""
 
@@ -95,7 +104,7 @@ class Network(Part):
     def reset_parameters(self) -> None:
         """Draws the weights: variance gain² / fan-in, biases zero, the last layer's small.
 
-        The gain keeps the size of activations through GELU layers, and small outputs at the start
+        The gain keeps the size of activations through the layers, and small outputs at the start
         keep the first log-scales and logits near zero.
         """
         self.shift.zero_()
@@ -109,23 +118,30 @@ class Network(Part):
 
 
 class MLP(Network):
-    """Dense layers with GELU between them.
+    """Dense layers with activations between them.
 
     Arguments:
         in_shape: Shape of one input; it is flattened.
         out_shape: Shape of one output.
         widths: Units of each hidden layer; none makes the network linear.
+        activation: A name in `ACTIVATIONS`.
 
     >>> MLP((1, 28, 28), (2, 3), widths=(16,))(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5, 2, 3])
     """
 
     def __init__(
-        self, in_shape: Sequence[int], out_shape: Sequence[int], widths: Sequence[int] = ()
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        widths: Sequence[int] = (),
+        activation: str = "silu",
     ) -> None:
         super().__init__(in_shape, out_shape)
         self.widths = _widths(widths)
-        self.layers = _dense((math.prod(self.in_shape), *self.widths, math.prod(self.out_shape)))
+        self.activation = checks.choice("activation", activation, ACTIVATIONS)
+        sizes = (math.prod(self.in_shape), *self.widths, math.prod(self.out_shape))
+        self.layers = _dense(sizes, ACTIVATIONS[activation])
         self.reset_parameters()
 
     def compute(self, x: Tensor) -> Tensor:
@@ -148,6 +164,7 @@ class ConvEncoder(Network):
         out_shape: Shape of one output.
         channels: Features of a patch in the first stage; by default 16 for grey images, else 32.
         widths: Units of each dense hidden layer.
+        activation: A name in `ACTIVATIONS`.
 
     >>> ConvEncoder((3, 37, 50), (2, 3), channels=4, widths=(8,))(torch.zeros(5, 3, 37, 50)).shape
     torch.Size([5, 2, 3])
@@ -159,16 +176,20 @@ class ConvEncoder(Network):
         out_shape: Sequence[int],
         channels: int | None = None,
         widths: Sequence[int] = (256, 128, 128),
+        activation: str = "silu",
     ) -> None:
         super().__init__(in_shape, out_shape)
+        self.activation = checks.choice("activation", activation, ACTIVATIONS)
+        act = ACTIVATIONS[activation]
         self.channels = _channels(channels, self.in_shape)
         self.widths = _widths(widths)
         self.plan = _plan("in_shape", self.in_shape, self.channels)
         stages: list[nn.Module] = []
         for size, before, after in self.plan.stages:
-            stages += [_Cut(size), nn.Linear(size * size * before, after), nn.GELU(), _Mix(after)]
+            linear = nn.Linear(size * size * before, after)
+            stages += [_Cut(size), linear, act(), _Mix(after, act)]
         self.stages = nn.Sequential(*stages)
-        self.dense = _dense((self.plan.features, *self.widths, math.prod(self.out_shape)))
+        self.dense = _dense((self.plan.features, *self.widths, math.prod(self.out_shape)), act)
         self.reset_parameters()
 
     def compute(self, x: Tensor) -> Tensor:
@@ -187,6 +208,7 @@ class ConvDecoder(Network):
         out_shape: `(C, H, W)`.
         channels: Features of a patch in the last stage; by default 16 for grey images, else 32.
         widths: Units of each dense hidden layer.
+        activation: A name in `ACTIVATIONS`.
 
     >>> ConvDecoder((2,), (3, 37, 50), channels=4, widths=(8,))(torch.zeros(5, 2)).shape
     torch.Size([5, 3, 37, 50])
@@ -198,16 +220,19 @@ class ConvDecoder(Network):
         out_shape: Sequence[int],
         channels: int | None = None,
         widths: Sequence[int] = (128, 128, 128, 256),
+        activation: str = "silu",
     ) -> None:
         super().__init__(in_shape, out_shape)
+        self.activation = checks.choice("activation", activation, ACTIVATIONS)
+        act = ACTIVATIONS[activation]
         self.channels = _channels(channels, self.out_shape)
         self.widths = _widths(widths)
         self.plan = _plan("out_shape", self.out_shape, self.channels)
-        self.dense = _dense((math.prod(self.in_shape), *self.widths, self.plan.features))
+        self.dense = _dense((math.prod(self.in_shape), *self.widths, self.plan.features), act)
         stages: list[nn.Module] = []
         for size, after, before in reversed(self.plan.stages):
             linear = nn.Linear(before, size * size * after)
-            stages += [nn.GELU(), _Mix(before), linear, _Join(size)]
+            stages += [act(), _Mix(before, act), linear, _Join(size)]
         self.stages = nn.Sequential(*stages)
         self.reset_parameters()
 
@@ -302,21 +327,23 @@ class _Join(nn.Module):
 
 
 class _Mix(nn.Module):
-    """Adds to `(N, H, W, C)` what a 3 × 3 convolution and a GELU make of it."""
+    """Adds to `(N, H, W, C)` what a 3 × 3 convolution and an activation make of it."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: type[nn.Module]) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x + nn.functional.gelu(mixed)
+        mixed = self.activation(mixed)
+        return x + mixed
 
 
-def _dense(sizes: Sequence[int]) -> nn.Sequential:
+def _dense(sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.GELU()]
+        layers += [nn.Linear(before, after), activation()]
     return nn.Sequential(*layers[:-1])
 
 

@@ -45,8 +45,9 @@ __all__ = [
     "versions",
 ]
 
-FORMAT = 2
-"""Format 2 added settings of training; folders of format 1 are read with their defaults."""
+FORMAT = 3
+"""Format 2 added settings of training: folders of format 1 are read with their defaults. Format 3
+added the networks' activation, which was GELU before."""
 
 CONFIG, WEIGHTS, HISTORY = "config.json", "model.safetensors", "history.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -262,7 +263,18 @@ def _config(path: Path) -> dict[str, Any]:
     if set(config) != expected:
         odd = sorted(set(config) ^ expected)
         raise checks.StorageError(f"{path} is damaged: unknown or missing fields {odd}.")
+    if config["format"] < 3:
+        _add_activation(config["parts"])
     return config
+
+
+def _add_activation(parts: object) -> None:
+    """Writes into parts described in formats 1 and 2 what their networks had between layers."""
+    if isinstance(parts, dict):
+        if parts.get("part") in ("MLP", "ConvEncoder", "ConvDecoder"):
+            parts.setdefault("activation", "gelu")
+        for inner in parts.values():
+            _add_activation(inner)
 
 
 def _weights(path: Path, expected: Mapping[str, tuple[Any, ...]]) -> dict[str, torch.Tensor]:

@@ -213,7 +213,7 @@ class Loop:
     def _clip(self) -> Tensor:
         """Scales the gradient down to the largest norm allowed; returns the norm it had."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
         if self.device.type != "cpu" or norm.item() > self.clip_norm:  # a look would wait there
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
         return norm

@@ -18,15 +18,18 @@ from vaelab.shuffling import window_rows
 
 __all__ = ["check_device", "difference", "held_out", "identity", "resolve"]
 
-FEW = 32_000
-"""Fewer training data than this are few: they get more passes, in smaller batches."""
-
 RATE = 4e-3
 """Adam's largest rate for batches of up to 128."""
 
-STEPS = 1_300
-"""How many steps few data get; more would fit their accidents."""
+BATCHES = (512, 256, 128, 64)
+"""Batch sizes, the one preferred first: larger ones compute faster, and take fewer steps."""
 
+PASSES = (10, 21)
+"""The fewest and the most epochs that are taken by themselves."""
+
+SHOWN = 83_200
+"""How many data are shown in all where there are few, 1,300 batches of 64; more would fit their
+accidents."""
 
 VALIDATED = 10_000
 """How many data are held out at most."""
@@ -42,9 +45,10 @@ def held_out(settings: Training, count: int) -> int:
 def resolve(settings: Training, x: Tensor) -> Training:
     """The settings with every choice made for data at rest.
 
-    From 32,000 training data on: 8 epochs of batches of 256. Fewer get batches of 64 and as many
-    epochs as make 1,300 steps, between 8 and 21. The learning rate is 0.004 for batches of up to
-    128, and grows with the square root of larger ones.
+    The batch is the largest of 512, 256, 128 and 64 with which 10 epochs have at least 1,000 steps,
+    so 512 from 51,200 training data on, and 64 for few. Few data get as many epochs as show 83,200,
+    at most 21, others 10. The learning rate is 0.004 for batches of up to 128, and grows with the
+    square root of larger ones.
 
     Arguments:
         settings: The settings as they were given.
@@ -54,14 +58,15 @@ def resolve(settings: Training, x: Tensor) -> Training:
         checks.ArgumentError: The device is not known or not there.
 
     >>> resolve(Training(device="cpu"), torch.zeros(60_000, 784, dtype=torch.uint8))
-    Training(epochs=8, batch_size=256, learning_rate=0.0056..., ..., clip_norm=313.6, ...)
+    Training(epochs=10, batch_size=512, learning_rate=0.008, ..., clip_norm=313.6, ...)
     >>> resolve(Training(), torch.zeros(4_000, 784)).epochs
     21
     """
     count = len(x) - held_out(settings, len(x))
-    few = count < FEW
-    batch_size = min(count, settings.batch_size or (64 if few else 256))
-    passes = min(21, max(8, math.ceil(STEPS * batch_size / count))) if few else 8
+    fewest, most = PASSES
+    usual = next((size for size in BATCHES if fewest * count >= 1_000 * size), BATCHES[-1])
+    batch_size = min(count, settings.batch_size or usual)
+    passes = min(most, max(fewest, math.ceil(SHOWN / count)))
     return replace(
         settings,
         epochs=settings.epochs or passes,
