@@ -26,7 +26,7 @@ TWINS: dict[str, Callable[[vaelab.Recipe], Plain]] = {"vae": dense_twin, "conv":
 def run(settings: Settings) -> list[Row]:
     """Images a second of each loop, side by side."""
     data = digits(6_000 if settings.quick else None)
-    rounds = 2 if settings.quick else 5
+    rounds = 2 if settings.quick else 9
     return [row for name in TWINS for row in _compare(name, data, rounds)]
 
 

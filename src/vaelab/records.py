@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Callback", "Checkpoints", "Dataset", "Terms", "Training"]
+__all__ = ["BINARIZE", "Callback", "Checkpoints", "Dataset", "Terms", "Training"]
 
 Callback = Callable[[str, Mapping[str, float]], object]
 """What hears of training: called with `"step"`, `"epoch"` or `"end"`, and named values."""
@@ -33,6 +33,9 @@ class Dataset:
         source: Where the bytes came from: a folder, an address, or a package.
         licence: Licence of the data, as its authors state it.
         class_names: What class `k` is called, at position `k`; empty where `y` is `None`.
+        factors: Known factors of variation, `(N, F)` in `int64`, each counted from 0; `None` where
+            none are known, as is usual.
+        factor_names: What factor `k` is called, at position `k`.
     """
 
     x: np.ndarray
@@ -42,13 +45,16 @@ class Dataset:
     source: str = ""
     licence: str = ""
     class_names: tuple[str, ...] = ()
+    factors: np.ndarray | None = None
+    factor_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.y is not None and len(self.y) != len(self.x):
-            raise checks.DataError(
-                f"{self.name}: {len(self.y)} labels for {len(self.x)} data; "
-                "there must be one label a datum."
-            )
+        for what, values in (("labels", self.y), ("rows of factors", self.factors)):
+            if values is not None and len(values) != len(self.x):
+                raise checks.DataError(
+                    f"{self.name}: {len(values)} {what} for {len(self.x)} data; "
+                    "there must be one for each datum."
+                )
 
     def __len__(self) -> int:
         return len(self.x)
@@ -80,14 +86,11 @@ class Dataset:
         import numpy as np
 
         keep = np.sort(np.random.RandomState(0).permutation(len(self))[:most])
-        return Dataset(
+        return replace(
+            self,
             x=self.x[keep],
             y=None if self.y is None else self.y[keep],
-            name=self.name,
-            split=self.split,
-            source=self.source,
-            licence=self.licence,
-            class_names=self.class_names,
+            factors=None if self.factors is None else self.factors[keep],
         )
 
 
@@ -111,12 +114,17 @@ class Terms:
         return -(self.rate + self.distortion)
 
 
+BINARIZE = ("none", "dynamic", "static")
+"""What `Training.binarize` may be."""
+
+
 @dataclass(frozen=True)
 class Training:
     """How a model is trained; `None` leaves the choice to the size of the data.
 
     Attributes:
         epochs: Passes over the training data.
+        steps: Steps in all, whatever `epochs` says; the last pass may end before the data do.
         batch_size: Data a step.
         learning_rate: Adam's largest; it rises over the first `warmup_fraction` of the steps
             and falls to zero along a cosine over the rest. By default 0.004, times √(B / 128) for
@@ -138,9 +146,13 @@ class Training:
             divergences and log-scales stay in float32. `"auto"` is float32.
         compile: Whether the objective is compiled by `torch.compile`, which takes from seconds to
             minutes at the start.
+        binarize: What becomes of grey levels in [0, 1]: `"none"` keeps them; `"dynamic"` draws each
+            as a bit with that probability anew whenever a datum is trained on; `"static"` draws
+            the bits once, by a fixed seed. Figures of the three do not compare.
     """
 
     epochs: int | None = None
+    steps: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
     warmup_fraction: float = 0.15
@@ -152,9 +164,10 @@ class Training:
     device: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    binarize: str = "none"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "window"):
+        for name in ("epochs", "steps", "batch_size", "patience", "window"):
             if getattr(self, name) is not None:
                 checks.integer(name, getattr(self, name))
         checks.number("warmup_fraction", self.warmup_fraction, least=0, most=0.99)
@@ -169,6 +182,7 @@ class Training:
                 "validate on; set it above 0."
             )
         checks.choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        checks.choice("binarize", self.binarize, BINARIZE)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,17 @@ from torch import Tensor
 
 from vaelab import checks
 
-__all__ = ["as_tensor", "batches", "check_data", "to_float"]
+__all__ = ["STATIC_SEED", "as_tensor", "batches", "binarized", "check_data", "to_float"]
 
 SCAN_BYTES = 16 * 1024**2
 """How much is looked at once for the row of a NaN: little beside any window or batch."""
+
+
+STATIC_SEED = 0
+"""Seed of the bits of `Training.binarize = "static"`, and of those that models are judged on."""
+
+DRAWN = 4096
+"""Rows that are made bits of at once; which bits they are depends on it."""
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -120,6 +127,31 @@ def to_float(x: Tensor) -> Tensor:
     `float32` data are returned as they are, not as a copy: nothing may write to them.
     """
     return x.float().div_(255) if x.dtype == torch.uint8 else x
+
+
+def binarized(x: Tensor, seed: int) -> Tensor:
+    """Bits drawn once with the grey levels of data at rest as their probabilities.
+
+    Arguments:
+        x: Data at rest, `(N, *shape)`: `uint8`, or `float32` in [0, 1].
+        seed: The same seed gives the same bits.
+
+    Returns:
+        `(N, *shape)` in `uint8`: 0 and 255, which `to_float` makes 0 and 1.
+
+    Raises:
+        checks.DataError: A value lies outside [0, 1].
+
+    >>> binarized(torch.tensor([[0, 255, 0]], dtype=torch.uint8), seed=0)
+    tensor([[  0, 255,   0]], dtype=torch.uint8)
+    """
+    check_data(x, tuple(x.shape[1:]), (0.0, 1.0))
+    generator = torch.Generator().manual_seed(checks.seed(seed))
+    bits = torch.empty(x.shape, dtype=torch.uint8)
+    for rows in torch.split(torch.arange(len(x)), DRAWN):
+        part = x[rows[0] : rows[-1] + 1]
+        bits[rows[0] : rows[-1] + 1] = torch.bernoulli(to_float(part.cpu()), generator=generator)
+    return bits.mul_(255)
 
 
 def batches(x: Tensor, size: int, device: torch.device | None = None) -> Iterator[Tensor]:

@@ -63,12 +63,18 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 training_options = options(
     click.option("--latent-dim", type=int, default=2, show_default=True, help="Latent dimensions."),
     click.option("--epochs", type=int, help="Passes over the data. [default: by their number]"),
+    click.option("--budget-steps", "steps_in_all", type=int, help="Steps, instead of epochs."),
     click.option("--batch-size", type=int, help="Data a step. [default: by their number]"),
     click.option("--learning-rate", type=float, help="Adam's largest. [default: the recipe's]"),
     click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random."),
     click.option("--limit", type=int, help="Use at most this many training and test data each."),
     click.option("--patience", type=int, help="Epochs without improvement that end training."),
     click.option("--device", help="cpu, cuda, cuda:1, mps. [default: cuda if there is one]"),
+    click.option(
+        "--binarize",
+        type=click.Choice(("none", "dynamic", "static")),
+        help="Train and judge on bits drawn with the grey levels. [default: none]",
+    ),
     click.option("--precision", help="float32 or bfloat16. [default: float32]"),
     click.option("--compile/--no-compile", "compile_", default=None, help="Compile the objective."),
     click.option(

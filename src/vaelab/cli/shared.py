@@ -110,6 +110,8 @@ def trained_with(options: Mapping[str, Any]) -> dict[str, Any]:
         ("device", options["device"]),
         ("precision", options["precision"]),
         ("compile", options["compile_"]),
+        ("binarize", options["binarize"]),
+        ("steps", options["steps_in_all"]),
     ):
         if value is not None:
             groups["training"][name] = value

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from vaelab import checks, machine, storage
-from vaelab.comparison._judging import JUDGED, judge
+from vaelab.comparison._judging import JUDGED, judge, shown
 from vaelab.distributions import seeded
 from vaelab.estimator import VAE, load
 from vaelab.records import Callback, Checkpoints, Dataset
@@ -71,12 +71,15 @@ class Job:
             if done is None:
                 self._fit(name, vae, position, away)
             vae = done or vae
-            among, codes = vae.encode(self.train), vae.encode(self.test)
+            kind = vae.training_.binarize
+            train, test = shown(self.train, kind), shown(self.test, kind)
+            among, codes = vae.encode(train), vae.encode(test)
             if done is not None:
                 figures: dict[str, Any] = dict(done.figures_)
             else:
                 figures = dict(
-                    judge(vae, self.test, codes, self.train, among, self.particles, JUDGED, seed=0),
+                    judge(vae, test, codes, train, among, self.particles, JUDGED, seed=0),
+                    binarize=kind,
                     seconds=vae.history_[-1]["seconds"],
                     threads=self.threads,
                 )

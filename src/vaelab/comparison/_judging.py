@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from vaelab import metrics
+from dataclasses import replace
+from typing import Any
+
+from vaelab import checks, metrics
 from vaelab.estimator import VAE
 from vaelab.latent import Codes
 from vaelab.objectives import ELBO
-from vaelab.records import Dataset
+from vaelab.records import BINARIZE, Dataset
+from vaelab.tensors import STATIC_SEED, as_tensor, binarized
 
-__all__ = ["JUDGED", "PARTICLES", "evaluate", "judge"]
+__all__ = ["JUDGED", "PARTICLES", "evaluate", "judge", "shown"]
 
 PARTICLES = 64
 """K, of the importance-weighted log p(x), unless told otherwise."""
@@ -25,7 +29,8 @@ def evaluate(
     particles: int = PARTICLES,
     most: int | None = JUDGED,
     seed: int = 0,
-) -> dict[str, float | int | None]:
+    binarize: str | None = None,
+) -> dict[str, Any]:
     """Figures of a trained model on data that it was not trained on.
 
     Arguments:
@@ -37,15 +42,29 @@ def evaluate(
         most: On how many of the test data the log-likelihood is estimated (the same random ones
             each time); `None` takes all.
         seed: Where every draw starts.
+        binarize: `"none"` judges grey levels as they are; `"dynamic"` and `"static"` judge bits
+            drawn once, by a fixed seed, as the model was trained with one or the other; `None`
+            takes what it was trained with.
 
     Returns:
         In nats per datum, with standard errors over data (`..._se`): `elbo`, `rate`,
         `distortion`, `log_likelihood`. Also `particles`, `log_likelihood_count`,
         `active_units`, `knn_accuracy` (15 neighbours, posterior means), `knn_accuracy_sampled`
-        (the same on one draw of z a datum), and `parameters`.
+        (the same on one draw of z a datum), `parameters` and `binarize`.
     """
+    kind = checks.choice("binarize", binarize or vae.training_.binarize, BINARIZE)
+    test = shown(test, kind)
+    train = None if train is None else shown(train, kind)
     among = None if train is None else vae.encode(train)
-    return judge(vae, test, vae.encode(test), train, among, particles, most, seed)
+    figures = judge(vae, test, vae.encode(test), train, among, particles, most, seed)
+    return figures | {"binarize": kind}
+
+
+def shown(data: Dataset, binarize: str) -> Dataset:
+    """Data as a model is shown them that was trained with `Training.binarize`."""
+    if binarize == "none":
+        return data
+    return replace(data, x=binarized(as_tensor(data.x), STATIC_SEED).numpy())
 
 
 def judge(
@@ -57,12 +76,12 @@ def judge(
     particles: int,
     most: int | None,
     seed: int,
-) -> dict[str, float | int | None]:
+) -> dict[str, Any]:
     """`evaluate`, with the posteriors of the test and training data at hand."""
     terms = metrics.per_datum(vae.model_, ELBO(), vae.checked(test), seed=seed)
     judged = test.limited(most)
     log_p = vae.score_samples(judged, particles=particles, seed=seed)
-    figures: dict[str, float | int | None] = {}
+    figures: dict[str, Any] = {}
     for name, values in (
         ("elbo", terms.elbo),
         ("rate", terms.rate),

@@ -24,7 +24,7 @@ from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.parts import Part, fresh
 from vaelab.records import Callback, Checkpoints, Dataset, Training
-from vaelab.tensors import to_float
+from vaelab.tensors import STATIC_SEED, binarized, check_data, to_float
 from vaelab.training._keeper import Keeper
 from vaelab.training._loop import Loop
 from vaelab.training._settings import (
@@ -115,6 +115,11 @@ def train(
     some = np.random.default_rng(seed).choice(len(x), min(len(x), count + START), replace=False)
     held, rest = torch.from_numpy(some[:count]), torch.from_numpy(some[count:])
     settings = resolve(settings, x)
+    fingerprint = fingerprint or _fingerprint(x, checkpoints)
+    if settings.binarize != "none":
+        check_data(x, tuple(x.shape[1:]), (0.0, 1.0))
+    if settings.binarize == "static":
+        x = binarized(x, STATIC_SEED)
     device = torch.device(str(settings.device))
     with seeded(seed):
         model = fresh(model).train()
@@ -134,8 +139,7 @@ def train(
             if checkpoints is None:
                 loop.run()
             else:
-                data = fingerprint or Dataset(x.cpu().numpy(), None, "array").fingerprint
-                same = identity(model, loop.objective, settings, seed, data)
+                same = identity(model, loop.objective, settings, seed, fingerprint)
                 with _kept(loop, checkpoints, same) as keeper:
                     loop.run(keeper.after_step, keeper.after_epoch)
         finally:
@@ -151,6 +155,10 @@ def _kept(loop: Loop, settings: Checkpoints, same: dict[str, object]) -> Iterato
         keeper = Keeper(loop, settings, same, asked)
         yield keeper
         keeper.write()
+
+
+def _fingerprint(x: Tensor, checkpoints: Checkpoints | None) -> str:
+    return Dataset(x.cpu().numpy(), None, "array").fingerprint if checkpoints else ""
 
 
 def _resident(x: Tensor, device: torch.device) -> Tensor:

@@ -162,8 +162,10 @@ class Keeper:
 
     def _compare(self, there: dict[str, Any], *, finished: bool) -> None:
         here = self.identity
-        if finished and there["training"]["epochs"] < here["training"]["epochs"]:
-            here = here | {"training": here["training"] | {"epochs": there["training"]["epochs"]}}
+        was, now = there["training"], here["training"]
+        budget = {name: was[name] for name in ("epochs", "steps")}
+        if finished and all((was[name] or 0) <= (now[name] or 0) for name in budget):
+            here = here | {"training": now | budget}
         found = difference(there, here)
         if found is not None:
             raise checks.StorageError(

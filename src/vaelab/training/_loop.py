@@ -18,7 +18,7 @@ from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.records import Callback, Terms, Training
 from vaelab.shuffling import Shuffle
-from vaelab.tensors import to_float
+from vaelab.tensors import binarized, to_float
 from vaelab.training._diagnosis import likely_cause
 
 __all__ = ["Loop"]
@@ -77,6 +77,8 @@ class Loop:
         self.settings, self.shuffler, self.seed = settings, shuffler, seed
         self.device = next(model.parameters()).device
         self.x, self.valid = x, x[held]
+        if settings.binarize == "dynamic" and len(held):
+            self.valid = binarized(self.valid, seed).to(x.device)
         self.epochs = settings.epochs or 1
         self.batches = Shuffle(
             x,
@@ -86,7 +88,7 @@ class Loop:
             generator=shuffler,
         )
         self.objective = objective.counted_in_steps(self.batches.steps)
-        self.total = self.epochs * self.batches.steps
+        self.total = settings.steps or self.epochs * self.batches.steps
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.clip_norm = settings.clip_norm or math.inf
         self.peak = settings.learning_rate or 0.0
@@ -173,6 +175,8 @@ class Loop:
             self.good = before  # a step could be taken from it
             self._tell(sums, len(batch))
             after_step()
+            if self.steps == self.total:
+                break
         self._end_epoch()
 
     def check(self) -> None:
@@ -188,6 +192,8 @@ class Loop:
     def _step(self, batch: Tensor, *, look: bool) -> Tensor:
         """One step; returns what it adds to the sums. A look at the loss waits for the device."""
         x = to_float(batch.to(self.device, non_blocking=True))
+        if self.settings.binarize == "dynamic":
+            x = torch.bernoulli(x)
         rate = self.learning_rate(self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -230,7 +236,8 @@ class Loop:
     def _end_epoch(self) -> None:
         self.check()
         loss, rate, distortion, norm, clipped = self.sums.tolist()
-        count, steps = self.batches.count, self.batches.steps
+        steps = self.position
+        count = min(self.batches.count, steps * self.batches.batch_size)
         record = {
             "epoch": float(self.epoch + 1),
             "steps": float(self.steps),

@@ -67,9 +67,12 @@ def resolve(settings: Training, x: Tensor) -> Training:
     usual = next((size for size in BATCHES if fewest * count >= 1_000 * size), BATCHES[-1])
     batch_size = min(count, settings.batch_size or usual)
     passes = min(most, max(fewest, math.ceil(SHOWN / count)))
+    epochs = settings.epochs
+    if settings.steps is not None:
+        epochs = math.ceil(settings.steps / math.ceil(count / batch_size))
     return replace(
         settings,
-        epochs=settings.epochs or passes,
+        epochs=epochs or passes,
         batch_size=batch_size,
         learning_rate=settings.learning_rate or RATE * math.sqrt(max(1.0, batch_size / 128)),
         clip_norm=settings.clip_norm or max(100.0, 0.4 * x[0].numel()),
