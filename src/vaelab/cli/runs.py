@@ -41,6 +41,7 @@ RUN, METRICS = "run.json", "metrics.json"
     help="Which to train.",
 )
 @training_options
+@click.option("--seeds", type=int, default=1, show_default=True, help="Trainings of each recipe.")
 @click.option("--jobs", type=int, help="Recipes trained side by side. [default: a core each]")
 @click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
 @point_option
@@ -90,9 +91,10 @@ def _put_back(aside: Path, folder: Path) -> None:
 
 def _plan(options: Mapping[str, Any]) -> dict[str, Any]:
     """What is to be trained and shown, as plain values; what is not allowed is refused."""
-    recipes, jobs = options["recipes"], options["jobs"]
+    recipes, jobs, seeds = options["recipes"], options["jobs"], options["seeds"]
+    checks.integer("seeds", seeds)
     if jobs is None:
-        jobs = max(1, min(len(recipes), machine.cores()))
+        jobs = max(1, min(len(recipes) * seeds, machine.cores()))
     given = trained_with(options)
     if given.pop("options"):
         raise checks.ArgumentError(
@@ -101,7 +103,7 @@ def _plan(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     return {
         "recipes": recipes,
-        "settings": given,
+        "settings": given | ({"seeds": seeds} if seeds > 1 else {}),
         "jobs": checks.integer("jobs", jobs),
         "particles": checks.integer("particles", options["particles"]),
         "point": options["point"],

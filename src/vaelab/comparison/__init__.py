@@ -14,6 +14,7 @@ import numpy as np
 from vaelab import checks, files, machine, storage
 from vaelab.comparison._jobs import STOP, Job, Progress, run
 from vaelab.comparison._judging import PARTICLES, evaluate
+from vaelab.comparison._seeds import differences, over_seeds, run_names
 from vaelab.estimator import VAE, load
 from vaelab.recipes import Recipe
 from vaelab.records import Dataset
@@ -31,7 +32,11 @@ class Comparison:
         models: The fitted estimators by recipe, in the order asked for.
         figures: What `evaluate` returned for each, and `seconds` of training.
         dataset: What is known of the data.
-        seed: The seed of all.
+        seed: The seed of all of these.
+        seeds: How many seeds each recipe was trained with, from `seed` on.
+        over_seeds: For two seeds or more, `mean` and `sd` of each figure, by recipe and figure.
+        differences: The ELBO of any two recipes compared datum by datum, in nats: `models` (the
+            first minus the second), `elbo`, `elbo_se` over data, `elbo_se_seeds` over seeds.
         latents: Posterior means of the training data followed by the test data, `(N, D)`, by
             recipe; empty where the comparison was read from a folder.
         machine: Processor, cores and system it was made on.
@@ -44,6 +49,9 @@ class Comparison:
     figures: Mapping[str, Mapping[str, Any]]
     dataset: Mapping[str, Any]
     seed: int
+    seeds: int = 1
+    over_seeds: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    differences: Sequence[Mapping[str, Any]] = ()
     latents: Mapping[str, np.ndarray] = field(default_factory=dict)
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -53,13 +61,37 @@ class Comparison:
         return {
             "dataset": dict(self.dataset),
             "seed": self.seed,
+            "seeds": self.seeds,
             "machine": self.machine,
             "versions": dict(self.versions),
             "models": {name: dict(figures) for name, figures in self.figures.items()},
+            "over_seeds": {name: dict(figures) for name, figures in self.over_seeds.items()},
+            "differences": [dict(record) for record in self.differences],
         }
 
     def __str__(self) -> str:
-        return table(self.figures)
+        lines = [table(self.figures)]
+        if self.over_seeds:
+            lines += ["", f"mean ± standard deviation over {self.seeds} seeds:"]
+            lines += [table({name: _spread(row) for name, row in self.over_seeds.items()})]
+        if self.differences:
+            lines += ["", "differences in ELBO, paired (nats per datum):"]
+            lines += [_told(record) for record in self.differences]
+        return "\n".join(lines)
+
+
+def _spread(row: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Means over seeds as figures, with the standard deviations in the place of their errors."""
+    means = {name: value["mean"] for name, value in row.items()}
+    return means | {f"{name}_se": value["sd"] for name, value in row.items()}
+
+
+def _told(record: Mapping[str, Any]) -> str:
+    first, second = record["models"]
+    line = f"{first} − {second}: {record['elbo']:+.2f} ± {record['elbo_se']:.2f} over data"
+    if "elbo_se_seeds" in record:
+        line += f", ± {record['elbo_se_seeds']:.2f} over seeds"
+    return line
 
 
 def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -77,23 +109,23 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
 
 
-def _cell(name: str, form: str, error: bool = False) -> Callable[[Mapping[str, Any]], str]:
+def _cell(name: str, form: str) -> Callable[[Mapping[str, Any]], str]:
     def cell(figures: Mapping[str, Any]) -> str:
         value = figures.get(name)
         if value is None:
             return "-"
-        text = format(value, form)
-        return f"{text} ± {figures[f'{name}_se']:.2f}" if error else text
+        spread = figures.get(f"{name}_se")
+        return format(value, form) + ("" if spread is None else f" ± {spread:{form}}")
 
     return cell
 
 
 COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("model", _cell("model", "s")),
-    ("ELBO (nats)", _cell("elbo", ".2f", error=True)),
-    ("rate", _cell("rate", ".2f", error=True)),
-    ("distortion", _cell("distortion", ".2f", error=True)),
-    ("log p(x)", _cell("log_likelihood", ".2f", error=True)),
+    ("ELBO (nats)", _cell("elbo", ".2f")),
+    ("rate", _cell("rate", ".2f")),
+    ("distortion", _cell("distortion", ".2f")),
+    ("log p(x)", _cell("log_likelihood", ".2f")),
     ("kNN", _cell("knn_accuracy", ".3f")),
     ("kNN sampled", _cell("knn_accuracy_sampled", ".3f")),
     ("parameters", _cell("parameters", ",d")),
@@ -112,6 +144,7 @@ def compare(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
+    seeds: int = 1,
     objective: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     jobs: int = 1,
@@ -129,6 +162,8 @@ def compare(
         test: The data to judge on.
         out: A folder for `metrics.json` and a model folder for each recipe; `None` writes nothing.
         latent_dim, epochs, batch_size, learning_rate, seed, objective, training: As for `VAE`.
+        seeds: With how many seeds each recipe is trained: `seed`, `seed + 1` and so on. The models
+            of the others lie in `out` as `<recipe>-seed<number>`.
         jobs: How many recipes are trained side by side, in processes of their own; each has
             its share of the processor's cores. Results are the same bits for the same `jobs`.
         particles: K, of the importance-weighted log-likelihood.
@@ -152,9 +187,11 @@ def compare(
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
+        seeds=seeds,
         objective=objective,
         training=training,
     )
+    names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
     checks.integer("particles", particles)
     folder = None if out is None else Path(out)
     job = Job(
@@ -172,12 +209,18 @@ def compare(
         (folder / STOP).unlink(missing_ok=True)  # left by a process that was killed
     dataset = _dataset_record(train, test)  # now: the fingerprints travel with the data
     results = run(job, vaes, jobs)
+    runs = run_names(names, seed, seeds)
+    groups = {n: [results[run] for run, (name, _) in runs.items() if name == n] for n in names}
+    several = groups if seeds > 1 else {}
     comparison = Comparison(
-        models={name: result.vae for name, result in results.items()},
-        figures={name: result.figures for name, result in results.items()},
+        models={name: results[name].vae for name in names},
+        figures={name: results[name].figures for name in names},
         dataset=dataset,
         seed=seed,
-        latents={name: result.latents for name, result in results.items()},
+        seeds=seeds,
+        over_seeds={n: over_seeds([r.figures for r in group]) for n, group in several.items()},
+        differences=differences({n: [r.elbos for r in group] for n, group in groups.items()}),
+        latents={name: results[name].latents for name in names},
         machine=machine.name(),
         versions=storage.versions(),
     )
@@ -187,21 +230,32 @@ def compare(
 
 
 def plan(
-    recipes: Sequence[str | Recipe], shape: tuple[int, ...], **settings: Any
+    recipes: Sequence[str | Recipe],
+    shape: tuple[int, ...],
+    *,
+    seed: int = 0,
+    seeds: int = 1,
+    **settings: Any,
 ) -> dict[str, VAE]:
     """The estimators of a comparison by name, refused here if one of them cannot be made.
 
     Arguments:
-        recipes: As for `compare`.
+        recipes, seed, seeds: As for `compare`.
         shape: Shape of a datum.
-        settings: Keywords of `VAE`.
+        settings: Other keywords of `VAE`.
     """
+    checks.seed(seed)
+    checks.integer("seeds", seeds)
     names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
     if not names or len(set(names)) < len(names):
         raise checks.ArgumentError(
             f"recipes = {names!r}, but different ones are needed, at least 1."
         )
-    vaes = {name: VAE(recipe, **settings) for name, recipe in zip(names, recipes, strict=True)}
+    by_name = dict(zip(names, recipes, strict=True))
+    vaes = {
+        run: VAE(by_name[name], seed=number, **settings)
+        for run, (name, number) in run_names(names, seed, seeds).items()
+    }
     for vae in vaes.values():
         vae.resolved(shape)
     return vaes
@@ -221,6 +275,9 @@ def read(folder: str | os.PathLike[str]) -> Comparison:
             figures=document["models"],
             dataset=document["dataset"],
             seed=document["seed"],
+            seeds=document.get("seeds", 1),
+            over_seeds=document.get("over_seeds", {}),
+            differences=document.get("differences", ()),
             machine=document["machine"],
             versions=document["versions"],
         )

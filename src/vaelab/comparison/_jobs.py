@@ -22,6 +22,8 @@ from vaelab import checks, machine, storage
 from vaelab.comparison._judging import JUDGED, judge, shown
 from vaelab.distributions import seeded
 from vaelab.estimator import VAE, load
+from vaelab.metrics import per_datum
+from vaelab.objectives import ELBO
 from vaelab.records import Callback, Checkpoints, Dataset
 from vaelab.tensors import as_tensor
 from vaelab.training import difference, identity, resolve
@@ -43,6 +45,7 @@ Progress = Callable[[str, int], Callback]
 class _Result(NamedTuple):
     vae: VAE
     figures: dict[str, Any]
+    elbos: np.ndarray
     latents: np.ndarray
     notes: list[str]
 
@@ -74,11 +77,12 @@ class Job:
             kind = vae.training_.binarize
             train, test = shown(self.train, kind), shown(self.test, kind)
             among, codes = vae.encode(train), vae.encode(test)
+            terms = per_datum(vae.model_, ELBO(), vae.checked(test), seed=0)
             if done is not None:
                 figures: dict[str, Any] = dict(done.figures_)
             else:
                 figures = dict(
-                    judge(vae, test, codes, train, among, self.particles, JUDGED, seed=0),
+                    judge(vae, test, terms, codes, train, among, self.particles, JUDGED, seed=0),
                     binarize=kind,
                     seconds=vae.history_[-1]["seconds"],
                     threads=self.threads,
@@ -86,7 +90,8 @@ class Job:
                 if self.folder is not None:
                     vae.save(self.folder / name, figures=figures)
         vae.model_.cpu()  # results travel between processes
-        return _Result(vae, figures, np.concatenate([among.loc, codes.loc]), notes)
+        latents = np.concatenate([among.loc, codes.loc])
+        return _Result(vae, figures, terms.elbo, latents, notes)
 
     def _fit(self, name: str, vae: VAE, position: int, away: bool) -> None:
         callback = None if self.progress is None else self.progress(name, position)

@@ -56,7 +56,8 @@ def evaluate(
     test = shown(test, kind)
     train = None if train is None else shown(train, kind)
     among = None if train is None else vae.encode(train)
-    figures = judge(vae, test, vae.encode(test), train, among, particles, most, seed)
+    terms = metrics.per_datum(vae.model_, ELBO(), vae.checked(test), seed=seed)
+    figures = judge(vae, test, terms, vae.encode(test), train, among, particles, most, seed)
     return figures | {"binarize": kind}
 
 
@@ -70,6 +71,7 @@ def shown(data: Dataset, binarize: str) -> Dataset:
 def judge(
     vae: VAE,
     test: Dataset,
+    terms: metrics.PerDatum,
     codes: Codes,
     train: Dataset | None,
     among: Codes | None,
@@ -77,8 +79,7 @@ def judge(
     most: int | None,
     seed: int,
 ) -> dict[str, Any]:
-    """`evaluate`, with the posteriors of the test and training data at hand."""
-    terms = metrics.per_datum(vae.model_, ELBO(), vae.checked(test), seed=seed)
+    """`evaluate`, with the ELBO's terms, and posteriors of test and training data, at hand."""
     judged = test.limited(most)
     log_p = vae.score_samples(judged, particles=particles, seed=seed)
     figures: dict[str, Any] = {}
