@@ -118,3 +118,31 @@ def test_paths_have_their_ends() -> None:
     assert path[-1].tolist() == [0.5, 3.0]
     with pytest.raises(checks.ArgumentError, match="both must be"):
         latent.path(np.zeros(2), np.zeros(3), 4)
+
+
+def test_a_linear_probe_tells_what_a_line_can_tell() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 600)
+    apart = np.eye(3)[y] * 8 + rng.normal(size=(600, 3))
+    rings = (1.0 + 4.0 * (y > 0))[:, None] * _directions(rng, 600)
+    for z, least, most in [(apart, 0.99, 1.0), (rng.normal(size=(600, 3)), 0.2, 0.5)]:
+        assert least <= metrics.linear_probe_accuracy(z[:400], y[:400], z[400:], y[400:]) <= most
+    inner = (y > 0).astype(int)
+    linear = metrics.linear_probe_accuracy(rings[:400], inner[:400], rings[400:], inner[400:])
+    near = metrics.knn_accuracy(rings[:400], inner[:400], rings[400:], inner[400:])
+    assert linear < 0.8 < 0.99 < near, "a ring around the other class is near, but not linear"
+
+
+def _directions(rng: np.random.Generator, count: int) -> np.ndarray:
+    angle = rng.uniform(0, 2 * np.pi, count)
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def test_a_silhouette_tells_classes_apart_from_mixed_ones() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 3000)
+    apart = np.eye(3)[y] * 50 + rng.normal(size=(3000, 3))
+    assert metrics.silhouette(apart, y) > 0.9
+    assert abs(metrics.silhouette(rng.normal(size=(3000, 3)), y)) < 0.05
+    assert metrics.silhouette(apart, (y + rng.integers(0, 3, 3000)) % 3) < 0
+    assert metrics.silhouette(apart, y, seed=1) == metrics.silhouette(apart, y, seed=1)

@@ -103,12 +103,12 @@ def sap(z: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
         seed: Draws the data to hold out.
 
     Raises:
-        checks.ArgumentError: See the top of this module; or a factor has more than one value for
-            four data.
+        checks.ArgumentError: See the top of this module; or a factor has more values than a
+            quarter of the data.
 
     >>> factors = np.random.default_rng(0).integers(0, 3, (200, 2))
     >>> round(sap(factors, factors), 1), sap(factors[:, [0, 0, 1, 1]], factors)
-    (0.6, 0.0)
+    (0.7, 0.0)
     """
     from sklearn.tree import DecisionTreeClassifier
 
@@ -151,8 +151,8 @@ def dci(z: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> DCI:
         seed: Draws the data to hold out, and the forests.
 
     Raises:
-        checks.ArgumentError: See the top of this module; or a factor has more than one value for
-            four data.
+        checks.ArgumentError: See the top of this module; or a factor has more values than a
+            quarter of the data.
 
     >>> factors = np.random.default_rng(0).integers(0, 3, (400, 2))
     >>> [round(value, 1) for value in dci(factors, factors)]
@@ -203,8 +203,8 @@ def factor_vae_score(
         seed: Draws the votes.
 
     Raises:
-        checks.ArgumentError: See the top of this module; or a factor has more than one value for
-            two data, or `votes` is below 1.
+        checks.ArgumentError: See the top of this module; or a factor has more values than half of
+            the data, or `votes` is below 1.
 
     >>> factors = np.random.default_rng(0).integers(0, 3, (400, 2))
     >>> factor_vae_score(factors, factors)

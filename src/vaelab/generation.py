@@ -234,7 +234,8 @@ class Features:
 
     Figures on these features are named after them, "Fréchet distance on a classifier's features"
     say, and compare only between models that were judged with the same classifier: one learnt from
-    the same data, with the same seed.
+    the same data, with the same seed. Noise, unlike any datum it learnt from, can have features
+    within those of real data and thus a high precision; recall and the distance tell.
 
     Attributes:
         network: Maps `(N, *shape)` in `float32` to logits `(N, K)`; its `features`, to `(N, 64)`.

@@ -99,7 +99,7 @@ def information(
     Bias: the mixture of N posteriors holds the one that z_i was drawn from, so the mutual
     information is at most ln N. It is that of the data given, each as probable as any other; for
     the source of the data it is too low where it comes near ln N, and the divergence to the prior
-    is too high by as much. The standard errors tell of the draws alone.
+    and the total correlation are too high by as much. The standard errors tell of the draws alone.
 
     References: M. D. Hoffman and M. J. Johnson, ELBO surgery (2016),
     http://approximateinference.org/accepted/HoffmanJohnson2016.pdf, for the first split;
@@ -119,7 +119,8 @@ def information(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(2000, 1))
     >>> told = information(Codes(x, np.full_like(x, 0.5)))
-    >>> abs(told.mutual_information - 0.5 * np.log(1 + 1 / 0.5**2)) < 0.05
+    >>> exact = 0.5 * math.log(1 + 1 / 0.5**2)
+    >>> abs(told.mutual_information - exact) < 5 * told.mutual_information_se
     True
     """
     checks.integer("most", most, least=2)
@@ -152,18 +153,23 @@ def information(
 
 
 def _aggregate(z: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """ln q(z_i), `(N,)`, and ln q(z_id), `(N, D)`, of the mixture of all N posteriors."""
+    """ln q(z_i), `(N,)`, and ln q(z_id), `(N, D)`, of the mixture of all N posteriors.
+
+    Differences are taken in `float64`, so that narrow posteriors keep their digits; exponentials
+    in `float32`, which is twice as quick.
+    """
     count, dimensions = z.shape
     centres, scales = loc.T.contiguous(), scale.T.contiguous()  # (D, N)
-    weights, steepness = 1 / scales, math.sqrt(0.5) / scales
+    steepness, weights = math.sqrt(0.5) / scales, (1 / scales).float()
+    log_weights = -scales.log().sum(0).float()
     joint, marginal = z.new_empty(count), torch.empty_like(z)
     rows = max(1, BLOCK // count)
     for start in range(0, count, rows):
         part = slice(start, start + rows)
-        total = -scales.log().sum(0).expand(len(z[part]), count)
+        total = log_weights.repeat(len(z[part]), 1)
         for d in range(dimensions):
-            power = (z[part, d, None] - centres[d]).mul_(steepness[d]).square_().neg_()
-            total = total + power if d == 0 else total.add_(power)
+            power = (z[part, d, None] - centres[d]).mul_(steepness[d]).float().square_().neg_()
+            total += power
             marginal[part, d] = power.exp_().mv(weights[d]).log()
         joint[part] = total.logsumexp(1)
     share = math.log(count)

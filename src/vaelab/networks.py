@@ -336,8 +336,8 @@ class _Mix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        mixed = self.activation(mixed)
-        return x + mixed
+        activated: Tensor = self.activation(mixed)
+        return x + activated
 
 
 def _dense(sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:

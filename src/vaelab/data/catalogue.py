@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaelab.data import digits
+from vaelab.data import amat, digits, factors
 from vaelab.data.pinned import File
+from vaelab.records import Dataset
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["DATASETS", "Entry"]
+__all__ = ["DATASETS", "OTHERS", "Entry", "Other"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,25 @@ def _mnist_like(*sha256: str) -> tuple[File, File, File, File]:
         File("t10k-images-idx3-ubyte", 16 + 10_000 * 28 * 28, test_images),
         File("t10k-labels-idx1-ubyte", 8 + 10_000, test_labels),
     )
+
+
+@dataclass(frozen=True)
+class Other:
+    """A data set that is made here, or read in a way of its own.
+
+    Attributes:
+        train, test, shape, licence: As for `Entry`.
+        place: Where it comes from, in words.
+        load: Gives the training and test data.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    train: int
+    test: int
+    licence: str
+    place: str
+    load: Callable[[], tuple[Dataset, Dataset]]
 
 
 _ENTRIES = (
@@ -108,4 +128,18 @@ _ENTRIES = (
     ),
 )
 
+_OTHERS = (
+    Other("shapes", (1, 28, 28), 5_120, 1_024, "Apache-2.0", "made here", factors.shapes),
+    Other(
+        amat.NAME,
+        (1, 28, 28),
+        60_000,
+        10_000,
+        "CC BY-SA 3.0",
+        f"$VAELAB_DATA/{amat.NAME}",
+        amat.load,
+    ),
+)
+
 DATASETS = {entry.name: entry for entry in _ENTRIES}
+OTHERS = {other.name: other for other in _OTHERS}

