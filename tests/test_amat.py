@@ -61,7 +61,7 @@ def test_a_file_that_is_missing_or_far_too_long_is_named(
     with pytest.raises(checks.DataError, match="at most 1,000 are read"):
         data.load("binarized-mnist")
     (tmp_path / "binarized-mnist" / "binarized_mnist_train.amat").unlink()
-    with pytest.raises(checks.DataError, match="binarized_mnist_train.amat cannot be read: No"):
+    with pytest.raises(checks.DataError, match=r"binarized_mnist_train\.amat cannot be read: No"):
         data.load("binarized-mnist")
     monkeypatch.delenv("VAELAB_DATA")
     with pytest.raises(checks.DataError, match="--binarize static"):

@@ -77,7 +77,7 @@ def test_figures_say_which_bits_they_are_of(
     same = load(vae.save(tmp_path / "model"))
     figures = evaluate(same, test, train, particles=2)
     assert figures["binarize"] == binarize
-    assert figures == evaluate(same, test, train, particles=2)
+    assert figures == evaluate(same, test, train, particles=2), "the same seed, the same figures"
     bits = binarized(torch.from_numpy(test.x), seed=0)
     shown = torch.from_numpy(test.x) if binarize == "none" else bits
     assert figures["elbo"] == pytest.approx(vae.score(shown), abs=1e-6)

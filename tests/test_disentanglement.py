@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import entropy, ortho_group
+from scipy.stats import entropy, norm, ortho_group
 
 from vaelab import checks
 from vaelab import disentanglement as module
@@ -115,13 +115,20 @@ def test_mig_is_that_of_numpys_histograms(factors: np.ndarray, bins: int) -> Non
     assert mig(z, factors, bins=bins) == pytest.approx(gaps.mean(), abs=1e-12)
 
 
-def test_sap_tells_middle_values_and_is_judged_on_other_data(factors: np.ndarray) -> None:
-    order = np.random.default_rng(0).permutation(60)
-    few = np.stack([order % 15, order % 2], 1)
-    gap = [sap(noise(9, seed)[:60], few, seed=seed) for seed in range(5)]
-    assert np.mean(gap) < 0.15
-    five = factors[:, 2:]
-    assert sap(five * 1.0, five) == pytest.approx(4 / 5, abs=0.04)
+@pytest.mark.parametrize("blur", [0.01, 0.5])
+def test_sap_is_what_the_best_thresholds_reach(blur: float) -> None:
+    rng = np.random.default_rng(0)
+    five = rng.integers(0, 5, (20_000, 1))
+    z = np.hstack([five + blur * rng.normal(size=five.shape), rng.normal(size=five.shape)])
+    within = 2 * norm.cdf(0.5 / blur) - 1  # of a middle value, between the thresholds beside it
+    best = (3 * within + 2 * norm.cdf(0.5 / blur)) / 5
+    assert sap(z, five) == pytest.approx(best - 1 / 5, abs=0.02)
+
+
+def test_sap_is_judged_on_data_not_learnt_from() -> None:
+    few = np.arange(60)[:, None] % 15
+    gaps = [sap(noise(1, seed)[:60], few, seed=seed) for seed in range(20)]
+    assert np.mean(gaps) < 0.1
 
 
 def test_factor_vae_cannot_place_a_factor_without_a_dimension(

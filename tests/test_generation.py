@@ -80,7 +80,7 @@ def test_frechet_of_the_same_features_is_zero() -> None:
     x = 1000 + normal(300, 64) @ root(64, 0)
     x[:, 5] = x[:, 6]
     assert 0 <= frechet_distance(x, x) < 1e-6
-    assert 0 <= frechet_distance(x, x[::-1]) < 1e-6
+    assert all(0 <= frechet_distance(x[:n], x[:n][::-1]) < 1e-6 for n in range(2, 40))
 
 
 def test_frechet_is_symmetric_and_turns_with_the_axes() -> None:
@@ -122,7 +122,7 @@ def test_coverage_is_as_defined(k: int, width: int) -> None:
     assert coverage(real.astype(np.float32), fake.astype(np.float32), neighbours=k) == found
 
 
-@pytest.mark.parametrize("offset", [0, 10_000])
+@pytest.mark.parametrize("offset", [0, 10**8])
 def test_equal_distances_are_within_reach(offset: int) -> None:
     rng = np.random.default_rng(0)  # on a lattice nearly all distances have equals, many are 0
     real, fake = rng.integers(0, 4, (2, 80, 20)), rng.integers(0, 2, (2, 70, 3))
@@ -247,10 +247,12 @@ def test_features_of_data_at_rest_and_of_decoded_means(
     features = learnt.features(test.x)
     assert features.shape == (200, 64)
     assert features.dtype == np.float32
+    assert -0.279 < features.min() < 0, "what SiLU gives is never less"
     means = (test.x / 255).astype(np.float32)
     np.testing.assert_allclose(learnt.features(means), features, atol=1e-5)
     monkeypatch.setattr(generation, "BATCH", 33)
-    np.testing.assert_allclose(learnt.features(test.x), features, atol=1e-5)
+    backward = learnt.features(test.x[::-1])  # nothing left in memory from before could be right
+    np.testing.assert_allclose(backward, features[::-1], atol=1e-5)
 
 
 def test_probabilities_are_the_linear_layers_of_the_features(

@@ -111,7 +111,7 @@ def test_nothing_writes_to_the_file(tmp_path: Path, name: str, dtype: type) -> N
     settings = Training(epochs=1, batch_size=8)
     trained = train(recipe.model(), recipe.objective, x, settings=settings)
     metrics.per_datum(trained.model, recipe.objective, x)
-    metrics.log_likelihood(trained.model, x, particles=2)
+    importance.weigh(trained.model, x, particles=2)
     latent.encode(trained.model, x)
     assert np.array_equal(np.load(tmp_path / "x.npy"), array)
 

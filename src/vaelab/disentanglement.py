@@ -4,9 +4,9 @@ Every measure is a function of codes z, `(N, D)` (posterior means), and of facto
 numbers. All lie in [0, 1], without a unit, and more is better. They may rank codes differently;
 Locatello et al. (2019), https://arxiv.org/abs/1811.12359, compare them.
 
-All ignore the order of the dimensions and, but for the bins of `mig` and the inactive dimensions
-of `factor_vae_score`, their scale. All raise `checks.ArgumentError` if the two arrays do not
-fit together, a code is not finite, or a factor has only one value.
+None depends on the order of the dimensions or on their scale, except that `factor_vae_score` leaves
+out those that hardly vary. All raise `checks.ArgumentError` if the two arrays do not fit together,
+a code is not finite, or a factor has only one value.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def dci(z: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> DCI:
         ).fit(z[learn], values[learn])
         importances.append(forest.feature_importances_)
         accuracies.append(forest.score(z[judge], values[judge]))
-    table = np.stack(importances, 1) + 1e-12  # what is of no importance to any is no one's
+    table = np.stack(importances, 1) + 1e-12  # what is never used is shared equally
     weights = table.sum(1) / table.sum()
     return DCI(
         _in_unit(weights @ _concentration(table)),
@@ -217,7 +217,7 @@ def factor_vae_score(
     active = scale > INACTIVE
     fixed = rng.integers(0, len(rows), 2 * checks.integer("votes", votes))
     voted = np.zeros_like(fixed)
-    for vote, factor in enumerate(fixed if active.any() else ()):
+    for vote, factor in enumerate(fixed):
         alike = rows[factor][rng.integers(len(rows[factor]))]
         spread = z[rng.choice(alike, BATCH)].var(0)
         voted[vote] = np.argmin(np.where(active, spread / np.where(active, scale, 1), np.inf))
@@ -229,7 +229,7 @@ def factor_vae_score(
 def disentanglement(z: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, float]:
     """All measures of this module, by name.
 
-    At most 10,000 data are used, drawn by the seed, so that the time does not grow with N.
+    At most 10,000 data are used, drawn by the seed, so that the time hardly grows with N.
 
     Arguments:
         z: Codes `(N, D)`, in units of a standard normal prior.

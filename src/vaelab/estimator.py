@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab import checks, latent, metrics, recipes, storage
+from vaelab import checks, importance, latent, metrics, recipes, storage
 from vaelab.distributions import seeded
 from vaelab.model import Model
 from vaelab.objectives import ELBO
@@ -198,9 +198,9 @@ class VAE(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def score_samples(self, X: Any, *, particles: int = 100, seed: int = 0) -> np.ndarray:
         """Importance-weighted estimate of ln p(x) of data, in nats: `(N,)`."""
-        return metrics.log_likelihood(
+        return importance.weigh(
             self._fitted(), self.checked(X), particles=particles, seed=seed
-        )
+        ).log_likelihood
 
     def save(
         self, folder: str | os.PathLike[str], *, figures: Mapping[str, Any] | None = None

@@ -132,12 +132,8 @@ def information(
         )
     noise = torch.from_numpy(rng.standard_normal(loc.shape))
     z = loc + scale * noise
-    joint, marginal = _aggregate(z, loc, scale)
-    own = -0.5 * noise.square() - scale.log() - LOG_ROOT
-    share = -math.log(len(z))  # a mixture is at least its own component's share, however narrow
-    log_marginals = torch.maximum(marginal, own + share).sum(1)
-    log_posterior = own.sum(1)
-    log_aggregate = torch.maximum(joint, log_posterior + share)
+    log_posterior = (-0.5 * noise.square() - scale.log() - LOG_ROOT).sum(1)
+    log_aggregate, log_marginals = _aggregate(z, loc, scale, noise)
     log_prior = _log_prior(prior, z, seed)
     told, apart = log_posterior - log_aggregate, log_aggregate - log_prior
     return Information(
@@ -152,28 +148,29 @@ def information(
     )
 
 
-def _aggregate(z: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """ln q(z_i), `(N,)`, and ln q(z_id), `(N, D)`, of the mixture of all N posteriors.
+def _aggregate(z: Tensor, loc: Tensor, scale: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """ln q(z_i) and Σ_d ln q(z_id) of the mixture of all N posteriors, `(N,)` each.
 
-    Differences are taken in `float64`, so that narrow posteriors keep their digits; exponentials
-    in `float32`, which is twice as quick.
+    Differences are taken in `float64`, so that narrow posteriors keep their digits, and that of a
+    draw to its own posterior is the noise; exponentials in `float32`, which is twice as quick.
     """
     count, dimensions = z.shape
     centres, scales = loc.T.contiguous(), scale.T.contiguous()  # (D, N)
     steepness, weights = math.sqrt(0.5) / scales, (1 / scales).float()
     log_weights = -scales.log().sum(0).float()
-    joint, marginal = z.new_empty(count), torch.empty_like(z)
+    joint, marginals = z.new_empty(count), z.new_zeros(count)
     rows = max(1, BLOCK // count)
     for start in range(0, count, rows):
         part = slice(start, start + rows)
         total = log_weights.repeat(len(z[part]), 1)
         for d in range(dimensions):
             power = (z[part, d, None] - centres[d]).mul_(steepness[d]).float().square_().neg_()
+            power.diagonal(start).copy_(-0.5 * noise[part, d].square())
             total += power
-            marginal[part, d] = power.exp_().mv(weights[d]).log()
+            marginals[part] += power.exp_().mv(weights[d]).log()
         joint[part] = total.logsumexp(1)
     share = math.log(count)
-    return joint - share - dimensions * LOG_ROOT, marginal - share - LOG_ROOT
+    return joint - share - dimensions * LOG_ROOT, marginals - dimensions * (share + LOG_ROOT)
 
 
 def _log_prior(prior: Distribution | None, z: Tensor, seed: int) -> Tensor:

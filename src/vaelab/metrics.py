@@ -16,7 +16,7 @@ from vaelab import checks
 from vaelab.distributions import seeded
 from vaelab.latent import Codes, device_of
 from vaelab.model import Model
-from vaelab.objectives import Objective, log_weights
+from vaelab.objectives import Objective
 from vaelab.tensors import batches
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "active_units",
     "knn_accuracy",
     "linear_probe_accuracy",
-    "log_likelihood",
     "mean_and_error",
     "per_datum",
     "silhouette",
@@ -33,9 +32,6 @@ __all__ = [
 BATCH = 1024
 PROBED, OUTLINED = 10_000, 2_000
 """At most how many data a linear probe is fitted on, and a silhouette is taken of."""
-
-DECODED = 4096
-"""How many data are decoded at once when many particles are drawn for each."""
 
 
 class PerDatum(NamedTuple):
@@ -68,33 +64,6 @@ def per_datum(
             parts.append(torch.stack([terms.loss, terms.rate, terms.distortion]).cpu())
     loss, rate, distortion = torch.cat(parts, 1).double().numpy()
     return PerDatum(loss, rate, distortion)
-
-
-@torch.no_grad()
-def log_likelihood(model: Model, x: Tensor, *, particles: int, seed: int = 0) -> np.ndarray:
-    r"""Importance-weighted estimate of ln p(x) for each datum, in nats: `(N,)`.
-
-    ln (1/K) Σ_k p(x|z_k) p(z_k) / q(z_k|x) with z_k from q(z|x): in expectation a lower bound that
-    grows with K towards ln p(x). Reference: Burda et al. (2015), https://arxiv.org/abs/1509.00519
-
-    Arguments:
-        model: The model.
-        x: Data at rest, `(N, *shape)`.
-        particles: K; they are drawn in portions, so memory does not depend on K.
-        seed: Where the draws start.
-    """
-    checks.integer("particles", particles)
-    size = max(1, min(len(x), DECODED // min(particles, 64)))
-    portion = max(1, DECODED // size)
-    results = []
-    with seeded(checks.seed(seed)):
-        for batch in batches(x, size, device_of(model)):
-            total = torch.full((len(batch),), -math.inf, device=batch.device)
-            for start in range(0, particles, portion):
-                count = min(portion, particles - start)
-                total = torch.logaddexp(total, log_weights(model, batch, count).logsumexp(0))
-            results.append((total - math.log(particles)).cpu())
-    return np.asarray(torch.cat(results).double().numpy())
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:

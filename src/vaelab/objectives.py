@@ -18,7 +18,7 @@ from vaelab.distributions import DiagonalNormal, isolated, kl, kl_per_dimension
 from vaelab.model import Model
 from vaelab.records import Terms
 
-__all__ = ["ELBO", "OBJECTIVES", "ImportanceWeighted", "Objective", "log_weights"]
+__all__ = ["ELBO", "OBJECTIVES", "ImportanceWeighted", "Objective"]
 
 
 class Objective(ABC):
@@ -173,14 +173,6 @@ class ImportanceWeighted(Objective):
         log_w = log_likelihood + p.log_prob(z) - q.log_prob(z)
         bound = log_w.logsumexp(0) - math.log(self.particles)
         return Terms(loss=-bound, rate=kl(q, p, z), distortion=-log_likelihood.mean(0))
-
-
-def log_weights(
-    model: Model, x: Tensor, particles: int, generator: torch.Generator | None = None
-) -> Tensor:
-    """ln p(x|z) + ln p(z) − ln q(z|x) at K draws from q(z|x): `(K, N)`, in nats."""
-    q, p, z, log_likelihood = _draw(model, x, particles, generator)
-    return log_likelihood + p.log_prob(z) - q.log_prob(z)
 
 
 def _draw(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Download", "TrainingBar"]
+__all__ = ["Counter", "Download", "TrainingBar"]
 
 INTERVAL = 0.2
 """Seconds between two redrawings."""
@@ -66,6 +66,27 @@ class Download:
             self.bar, self.name = _bar(name, 0, total=total, bytes_=True), name
         self.bar.total, self.bar.n = total, done
         self.bar.refresh()
+        if done == total:
+            _close(self.bar)
+            self.bar = None
+
+
+class Counter:
+    """A callback that draws a bar of how much of a long computation is done.
+
+    Arguments:
+        name: What is computed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Takes how much is done, and how much there is to do."""
+        if self.bar is None:
+            self.bar = _bar(self.name, 0, total=total)
+        self.bar.update(done - self.bar.n)
         if done == total:
             _close(self.bar)
             self.bar = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from vaelab import checks
 from vaelab.cli.group import (
     data_option,
     ends_options,
@@ -22,7 +23,6 @@ from vaelab.cli.shared import (
     exhibits,
     load_data,
     load_models,
-    print_figures,
 )
 
 FIGURES = ("latent", "reconstructions", "decode", "interpolation", "paths", "manifold", "history")
@@ -33,25 +33,35 @@ WITHOUT_DATA = ("decode", "manifold", "history")
 @click.argument("model")
 @click.argument("data", required=False)
 @click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
+@click.option("--on", type=int, default=2000, show_default=True, help="Test data for log p(x).")
+@click.option("--samples", type=int, default=5000, show_default=True, help="Judged; 0 for none.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
+@click.option(
+    "--binarize",
+    type=click.Choice(("none", "dynamic", "static")),
+    help="Judge on bits. [default: what it was trained on]",
+)
 @click.option("--limit", type=int, help="Use at most this many training and test data each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def evaluate(
-    model: str, data: str | None, particles: int, limit: int | None, as_json: bool
+    model: str, data: str | None, on: int, limit: int | None, as_json: bool, **options: Any
 ) -> None:
     """Print the figures of a model on test data.
 
     \b
     Example:  vaelab evaluate runs/mnist/vae --particles 500
     """
+    from vaelab.comparison import details
     from vaelab.comparison import evaluate as judge
+    from vaelab.progress import Counter
 
-    ((name, vae),) = load_models([model]).items()
+    ((_, vae),) = load_models([model]).items()
     training_data, test = load_data(data or vae.data_["name"], limit)
-    figures = judge(vae, test, training_data, particles=particles)
-    if as_json:
-        click.echo(json.dumps(figures, indent=2))
-    else:
-        print_figures(name, figures)
+    most = checks.integer("on", on)
+    checks.integer("samples", options["samples"], least=0)
+    progress = Counter("log p(x)")
+    figures = judge(vae, test, training_data, most=most, progress=progress, **options)
+    click.echo(json.dumps(figures, indent=2) if as_json else details(figures))
 
 
 @click.command()
@@ -167,3 +177,31 @@ def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> 
 
     ((_, vae),) = load_models([model]).items()
     deliver({"samples": plots.image_grid(vae.sample(count, seed=seed))}, save, show)
+
+
+@click.command()
+@click.argument("target", metavar="DATA|MODEL")
+@click.argument("data", required=False)
+@click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
+@click.option("--limit", type=int, help="Use at most this many training and test data each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def doctor(target: str, data: str | None, particles: int, limit: int | None, as_json: bool) -> None:
+    """Tell what looks wrong with data, or with a model, and what to do.
+
+    \b
+    Example:  vaelab doctor mnist
+    Example:  vaelab doctor runs/mnist/vae
+    """
+    from dataclasses import asdict
+
+    from vaelab.doctor import examine_data, examine_model, report
+    from vaelab.storage import is_model
+
+    if is_model(Path(target)):
+        ((_, vae),) = load_models([target]).items()
+        train, test = load_data(data or vae.data_["name"], limit)
+        findings = examine_model(vae, train, test, particles=particles)
+    else:
+        findings = examine_data(*load_data(target, limit))
+    found = [asdict(finding) for finding in findings]
+    click.echo(json.dumps(found, indent=2) if as_json else report(findings))

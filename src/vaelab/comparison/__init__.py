@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import numpy as np
 
 from vaelab import checks, files, machine, storage
 from vaelab.comparison._jobs import STOP, Job, Progress, run
-from vaelab.comparison._judging import PARTICLES, evaluate
+from vaelab.comparison._judging import PARTICLES, evaluate, features_of
 from vaelab.comparison._seeds import differences, over_seeds, run_names
+from vaelab.comparison._tables import details, table
 from vaelab.estimator import VAE, load
 from vaelab.recipes import Recipe
 from vaelab.records import Dataset
 
-__all__ = ["METRICS", "Comparison", "compare", "evaluate", "read", "table"]
+__all__ = ["METRICS", "Comparison", "compare", "details", "evaluate", "read", "table"]
 
 METRICS = "metrics.json"
 
@@ -94,45 +95,6 @@ def _told(record: Mapping[str, Any]) -> str:
     return line
 
 
-def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Figures of models as lines of text, a row a model; columns without any figure are left out.
-
-    >>> print(table({"vae": {"elbo": -143.21, "elbo_se": 0.31}, "conv": {"seconds": 30.0}}))
-    model  ELBO (nats)     seconds
-    vae    -143.21 ± 0.31  -
-    conv   -               30.0
-    """
-    named = [{"model": name, **row} for name, row in figures.items()]
-    columns = [[title, *map(cell, named)] for title, cell in COLUMNS]
-    columns = [column for column in columns if set(column[1:]) != {"-"}]
-    padded = [[text.ljust(max(map(len, column))) for text in column] for column in columns]
-    return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
-
-
-def _cell(name: str, form: str) -> Callable[[Mapping[str, Any]], str]:
-    def cell(figures: Mapping[str, Any]) -> str:
-        value = figures.get(name)
-        if value is None:
-            return "-"
-        spread = figures.get(f"{name}_se")
-        return format(value, form) + ("" if spread is None else f" ± {spread:{form}}")
-
-    return cell
-
-
-COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
-    ("model", _cell("model", "s")),
-    ("ELBO (nats)", _cell("elbo", ".2f")),
-    ("rate", _cell("rate", ".2f")),
-    ("distortion", _cell("distortion", ".2f")),
-    ("log p(x)", _cell("log_likelihood", ".2f")),
-    ("kNN", _cell("knn_accuracy", ".3f")),
-    ("kNN sampled", _cell("knn_accuracy_sampled", ".3f")),
-    ("parameters", _cell("parameters", ",d")),
-    ("seconds", _cell("seconds", ".1f")),
-)
-
-
 def compare(
     recipes: Sequence[str | Recipe],
     train: Dataset,
@@ -204,6 +166,7 @@ def compare(
         resume,
         checkpoint_seconds,
         os.getpid(),
+        features_of(train),
     )
     if folder is not None:
         (folder / STOP).unlink(missing_ok=True)  # left by a process that was killed

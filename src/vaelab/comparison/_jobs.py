@@ -19,11 +19,10 @@ import numpy as np
 import torch
 
 from vaelab import checks, machine, storage
-from vaelab.comparison._judging import JUDGED, judge, shown
+from vaelab.comparison._judging import Evidence, judge
 from vaelab.distributions import seeded
 from vaelab.estimator import VAE, load
-from vaelab.metrics import per_datum
-from vaelab.objectives import ELBO
+from vaelab.generation import Features
 from vaelab.records import Callback, Checkpoints, Dataset
 from vaelab.tensors import as_tensor
 from vaelab.training import difference, identity, resolve
@@ -63,6 +62,7 @@ class Job:
     resume: bool
     checkpoint_seconds: float
     parent: int
+    features: Features | None = None
 
     def __call__(self, name: str, vae: VAE, position: int) -> _Result:
         """Trains and judges one recipe, unless that was done before."""
@@ -74,24 +74,29 @@ class Job:
             if done is None:
                 self._fit(name, vae, position, away)
             vae = done or vae
-            kind = vae.training_.binarize
-            train, test = shown(self.train, kind), shown(self.test, kind)
-            among, codes = vae.encode(train), vae.encode(test)
-            terms = per_datum(vae.model_, ELBO(), vae.checked(test), seed=0)
+            evidence = Evidence(
+                vae,
+                self.test,
+                self.train,
+                vae.training_.binarize,
+                self.particles,
+                features=self.features,
+            )
             if done is not None:
                 figures: dict[str, Any] = dict(done.figures_)
             else:
                 figures = dict(
-                    judge(vae, test, terms, codes, train, among, self.particles, JUDGED, seed=0),
-                    binarize=kind,
+                    judge(evidence),
                     seconds=vae.history_[-1]["seconds"],
                     threads=self.threads,
                 )
                 if self.folder is not None:
                     vae.save(self.folder / name, figures=figures)
+            codes = (evidence.among or vae.encode(self.train), evidence.codes)
+            latents = np.concatenate([part.loc for part in codes])
+            elbos = evidence.terms.elbo
         vae.model_.cpu()  # results travel between processes
-        latents = np.concatenate([among.loc, codes.loc])
-        return _Result(vae, figures, terms.elbo, latents, notes)
+        return _Result(vae, figures, elbos, latents, notes)
 
     def _fit(self, name: str, vae: VAE, position: int, away: bool) -> None:
         callback = None if self.progress is None else self.progress(name, position)

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from vaelab import checks, metrics
+import numpy as np
+
+from vaelab import checks, importance, metrics
+from vaelab.disentanglement import disentanglement
 from vaelab.estimator import VAE
+from vaelab.generation import FeatureMap, Features, judge_samples, learn_features
+from vaelab.importance import Progress
+from vaelab.information import information, kl_per_dimension
 from vaelab.latent import Codes
 from vaelab.objectives import ELBO
 from vaelab.records import BINARIZE, Dataset
 from vaelab.tensors import STATIC_SEED, as_tensor, binarized
 
-__all__ = ["JUDGED", "PARTICLES", "evaluate", "judge", "shown"]
+__all__ = ["JUDGED", "PARTICLES", "Evidence", "evaluate", "features_of", "judge", "shown"]
 
 PARTICLES = 64
 """K, of the importance-weighted log p(x), unless told otherwise."""
 
 JUDGED = 2_000
 """How many test data the importance-weighted log p(x) is estimated on, unless told otherwise."""
+
+SAMPLES = 5_000
+"""How many samples are judged, unless told otherwise."""
+
+DOUBTED = 0.5
+"""Share of the data with too few effective particles above which log p(x) comes with a warning:
+that of most data, so that the mean itself is in doubt."""
+
+MIXED = 5_000
+"""How many posteriors the aggregate posterior is made of; time grows with the square."""
 
 
 def evaluate(
@@ -30,14 +49,17 @@ def evaluate(
     most: int | None = JUDGED,
     seed: int = 0,
     binarize: str | None = None,
+    samples: int = SAMPLES,
+    features: Features | FeatureMap | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Figures of a trained model on data that it was not trained on.
 
     Arguments:
         vae: A fitted model.
         test: The data to judge it on.
-        train: Labelled data among which the nearest neighbours are looked for; without them, or
-            without labels, the accuracies are `None`.
+        train: Training data; where they and the test data have labels, figures of classes are
+            learnt from them.
         particles: K, of the importance-weighted log-likelihood.
         most: On how many of the test data the log-likelihood is estimated (the same random ones
             each time); `None` takes all.
@@ -45,20 +67,55 @@ def evaluate(
         binarize: `"none"` judges grey levels as they are; `"dynamic"` and `"static"` judge bits
             drawn once, by a fixed seed, as the model was trained with one or the other; `None`
             takes what it was trained with.
+        samples: How many samples are judged; 0 judges none.
+        features: Maps data to the features that samples are judged by; by default a classifier
+            learnt from `train` with seed 0, see `vaelab.generation.learn_features`.
+        progress: Hears of the log-likelihood's particles: how many are done, and of how many.
 
     Returns:
         In nats per datum, with standard errors over data (`..._se`): `elbo`, `rate`,
-        `distortion`, `log_likelihood`. Also `particles`, `log_likelihood_count`,
-        `active_units`, `knn_accuracy` (15 neighbours, posterior means), `knn_accuracy_sampled`
-        (the same on one draw of z a datum), `parameters` and `binarize`.
+        `distortion`, `log_likelihood`. With it, `particles`, `log_likelihood_count`, and whether
+        to trust it: `effective_particles` (the median over data) and `unreliable` (the share of
+        data with too few; see `vaelab.importance.unreliable`).
+
+        Of the code: `active_units`, `kl_per_dimension` (a list), and `mutual_information`,
+        `marginal_kl`, `total_correlation` and `dimension_kl`, see `vaelab.information`.
+
+        Of classes, `None` without labels: `knn_accuracy` (15 neighbours, posterior means) and
+        `linear_probe_accuracy`, the same on one draw of z a datum (`..._sampled`), `silhouette`.
+
+        Of samples, see `vaelab.generation.judge_samples`: `precision`, `recall`, `density`,
+        `coverage`, and with a classifier `classifier_frechet`, `class_entropy` and
+        `classifier_accuracy` (its own, on the test data); none without labels or features.
+
+        Of known factors, where there are some: see `vaelab.disentanglement`.
+
+        And `parameters` and `binarize`.
     """
     kind = checks.choice("binarize", binarize or vae.training_.binarize, BINARIZE)
-    test = shown(test, kind)
-    train = None if train is None else shown(train, kind)
-    among = None if train is None else vae.encode(train)
-    terms = metrics.per_datum(vae.model_, ELBO(), vae.checked(test), seed=seed)
-    figures = judge(vae, test, terms, vae.encode(test), train, among, particles, most, seed)
-    return figures | {"binarize": kind}
+    if features is None and samples:
+        features = features_of(train)
+    return judge(
+        Evidence(
+            vae,
+            test,
+            train,
+            kind,
+            particles=particles,
+            most=most,
+            seed=seed,
+            samples=samples,
+            features=features,
+            progress=progress,
+        )
+    )
+
+
+def features_of(train: Dataset | None) -> Features | None:
+    """What samples are judged by, learnt from data of at least two classes; else `None`."""
+    if train is None or train.y is None or len(np.unique(train.y)) < 2:
+        return None
+    return learn_features(train.x, train.y, seed=0)
 
 
 def shown(data: Dataset, binarize: str) -> Dataset:
@@ -68,43 +125,165 @@ def shown(data: Dataset, binarize: str) -> Dataset:
     return replace(data, x=binarized(as_tensor(data.x), STATIC_SEED).numpy())
 
 
-def judge(
-    vae: VAE,
-    test: Dataset,
-    terms: metrics.PerDatum,
-    codes: Codes,
-    train: Dataset | None,
-    among: Codes | None,
-    particles: int,
-    most: int | None,
-    seed: int,
-) -> dict[str, Any]:
-    """`evaluate`, with the ELBO's terms, and posteriors of test and training data, at hand."""
-    judged = test.limited(most)
-    log_p = vae.score_samples(judged, particles=particles, seed=seed)
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a model is judged by; the fields are the arguments of `evaluate`."""
+
+    vae: VAE
+    given: Dataset
+    given_train: Dataset | None
+    binarize: str
+    particles: int = PARTICLES
+    most: int | None = JUDGED
+    seed: int = 0
+    samples: int = SAMPLES
+    features: Features | FeatureMap | None = None
+    progress: Progress | None = None
+
+    @cached_property
+    def test(self) -> Dataset:
+        """The data to judge on, as the model is shown them."""
+        return shown(self.given, self.binarize)
+
+    @cached_property
+    def train(self) -> Dataset | None:
+        """The training data, as the model is shown them."""
+        return None if self.given_train is None else shown(self.given_train, self.binarize)
+
+    @cached_property
+    def terms(self) -> metrics.PerDatum:
+        """The ELBO's terms for each of the test data."""
+        x = self.vae.checked(self.test)
+        return metrics.per_datum(self.vae.model_, ELBO(), x, seed=self.seed)
+
+    @cached_property
+    def codes(self) -> Codes:
+        """The posteriors of the test data."""
+        return self.vae.encode(self.test)
+
+    @cached_property
+    def among(self) -> Codes | None:
+        """The posteriors of the training data."""
+        return None if self.train is None else self.vae.encode(self.train)
+
+
+def judge(evidence: Evidence) -> dict[str, Any]:
+    """All figures of a model, by name; see `evaluate`."""
     figures: dict[str, Any] = {}
-    for name, values in (
-        ("elbo", terms.elbo),
-        ("rate", terms.rate),
-        ("distortion", terms.distortion),
-        ("log_likelihood", log_p),
-    ):
+    for part in PARTS:
+        figures |= part(evidence)
+    figures["parameters"] = sum(p.numel() for p in evidence.vae.model_.parameters())
+    return figures | {"binarize": evidence.binarize}
+
+
+def _bounds(evidence: Evidence) -> dict[str, Any]:
+    terms = evidence.terms
+    named = {"elbo": terms.elbo, "rate": terms.rate, "distortion": terms.distortion}
+    return _means(named)
+
+
+def _means(named: dict[str, np.ndarray]) -> dict[str, Any]:
+    figures = {}
+    for name, values in named.items():
         figures[name], figures[f"{name}_se"] = metrics.mean_and_error(values)
-    figures |= {"particles": particles, "log_likelihood_count": len(judged)}
-    figures["active_units"] = metrics.active_units(codes)
-    figures |= _neighbours(codes, test, among, train, seed)
-    figures["parameters"] = sum(p.numel() for p in vae.model_.parameters())
     return figures
 
 
-def _neighbours(
-    codes: Codes, test: Dataset, among: Codes | None, train: Dataset | None, seed: int
-) -> dict[str, float | None]:
-    if among is None or train is None or train.y is None or test.y is None:
-        return {"knn_accuracy": None, "knn_accuracy_sampled": None}
+def _log_likelihood(evidence: Evidence) -> dict[str, Any]:
+    particles, judged = evidence.particles, evidence.test.limited(evidence.most)
+    weighed = importance.weigh(
+        evidence.vae.model_,
+        evidence.vae.checked(judged),
+        particles=particles,
+        seed=evidence.seed,
+        progress=evidence.progress,
+    )
+    share = importance.unreliable(weighed, particles)
+    if share > DOUBTED:
+        warnings.warn(
+            f"log p(x) of {evidence.vae.recipe_.name!r} cannot be trusted: {share:.0%} of the data "
+            f"have too few effective particles of {particles:,}; give more particles.",
+            checks.VaelabWarning,
+            stacklevel=4,
+        )
     return {
-        "knn_accuracy": metrics.knn_accuracy(among.loc, train.y, codes.loc, test.y),
-        "knn_accuracy_sampled": metrics.knn_accuracy(
-            among.sample(seed), train.y, codes.sample((seed + 1) % 2**32), test.y
-        ),
+        **_means({"log_likelihood": weighed.log_likelihood}),
+        "particles": particles,
+        "log_likelihood_count": len(judged),
+        "effective_particles": float(np.median(weighed.effective)),
+        "unreliable": share,
     }
+
+
+def _code(evidence: Evidence) -> dict[str, Any]:
+    codes = evidence.codes
+    prior = evidence.vae.model_.prior()
+    told = information(codes, prior=prior, most=MIXED, seed=evidence.seed)
+    return {
+        "active_units": metrics.active_units(codes),
+        "kl_per_dimension": kl_per_dimension(codes).tolist(),
+        "mutual_information": told.mutual_information,
+        "mutual_information_se": told.mutual_information_se,
+        "marginal_kl": told.marginal_kl,
+        "marginal_kl_se": told.marginal_kl_se,
+        "total_correlation": told.total_correlation,
+        "dimension_kl": told.dimension_kl,
+    }
+
+
+CLASSES = (
+    "knn_accuracy",
+    "knn_accuracy_sampled",
+    "linear_probe_accuracy",
+    "linear_probe_accuracy_sampled",
+    "silhouette",
+)
+"""The figures that need labels of at least two classes."""
+
+
+def _classes(evidence: Evidence) -> dict[str, Any]:
+    test, train, among, codes = evidence.test, evidence.train, evidence.among, evidence.codes
+    if train is None or among is None or train.y is None or test.y is None:
+        return dict.fromkeys(CLASSES)
+    if len(np.unique(train.y)) < 2 or len(np.unique(test.y)) < 2:
+        return dict.fromkeys(CLASSES)
+    seed = evidence.seed
+    means = among.loc, train.y, codes.loc, test.y
+    drawn = among.sample(seed), train.y, codes.sample((seed + 1) % 2**32), test.y
+    figures = (
+        metrics.knn_accuracy(*means),
+        metrics.knn_accuracy(*drawn),
+        metrics.linear_probe_accuracy(*means),
+        metrics.linear_probe_accuracy(*drawn),
+        metrics.silhouette(codes.loc, test.y),
+    )
+    return dict(zip(CLASSES, figures, strict=True))
+
+
+def _samples(evidence: Evidence) -> dict[str, Any]:
+    features, real = evidence.features, evidence.given
+    if features is None or evidence.samples == 0:
+        return {}
+    fake = evidence.vae.sample(min(len(real), evidence.samples), seed=evidence.seed)
+    figures: dict[str, Any] = judge_samples(features, real.x, fake, seed=evidence.seed)
+    if isinstance(features, Features) and real.y is not None:
+        figures["classifier_accuracy"] = features.accuracy(real.x, real.y)
+    return figures
+
+
+def _factors(evidence: Evidence) -> dict[str, Any]:
+    factors = evidence.test.factors
+    if factors is None:
+        return {}
+    return dict(disentanglement(evidence.codes.loc, factors, seed=evidence.seed))
+
+
+PARTS: tuple[Callable[[Evidence], dict[str, Any]], ...] = (
+    _bounds,
+    _log_likelihood,
+    _code,
+    _classes,
+    _samples,
+    _factors,
+)
+"""What a model is judged by, in the order of the table."""

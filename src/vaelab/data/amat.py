@@ -1,8 +1,8 @@
 """MNIST in bits as H. Larochelle drew them once, in the `.amat` files that many papers report on.
 
-A file is text: a row an image, 784 zeros and ones with blanks between them. There are 50,000 images
-to train on, 10,000 to validate on and 10,000 to test on, in MNIST's order, without labels. Reference:
-H. Larochelle and I. Murray, The Neural Autoregressive Distribution Estimator (2011),
+A file is text: a row an image, 784 zeros and ones with blanks between them. There are 50,000
+images to train on, 10,000 to validate on and 10,000 to test on, in MNIST's order, without labels.
+Reference: H. Larochelle and I. Murray, The Neural Autoregressive Distribution Estimator (2011),
 https://proceedings.mlr.press/v15/larochelle11a.html
 """
 

@@ -89,10 +89,8 @@ def describe() -> list[Listing]:
         rows.append(
             Listing(entry.name, entry.train, entry.test, entry.shape, entry.licence, place, path)
         )
-    for other in OTHERS.values():
-        rows.append(
-            Listing(other.name, other.train, other.test, other.shape, other.licence, other.place, "")
-        )
+    for one in OTHERS.values():
+        rows.append(Listing(one.name, one.train, one.test, one.shape, one.licence, one.place, ""))
     return rows
 
 

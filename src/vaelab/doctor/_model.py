@@ -1,0 +1,372 @@
+"""What went wrong in training: the checks of a model, and the figures that they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.distributions import Distribution
+
+from vaelab import checks
+from vaelab.distributions import DiagonalNormal, seeded
+from vaelab.doctor import Finding
+from vaelab.doctor._data import word
+from vaelab.estimator import VAE
+from vaelab.importance import Weighed, unreliable, weigh
+from vaelab.information import information, kl_per_dimension
+from vaelab.latent import Codes, device_of
+from vaelab.likelihoods import Gaussian
+from vaelab.metrics import PerDatum, mean_and_error, per_datum
+from vaelab.networks import MAX_LOG_SCALE, soft_bound
+from vaelab.objectives import ELBO
+from vaelab.priors import StandardNormal, Vamp
+from vaelab.recipes import RECIPES
+from vaelab.records import Dataset
+from vaelab.tensors import STATIC_SEED, as_tensor, binarized
+
+__all__ = ["CHECKS", "examine"]
+
+MOST_TRAIN, MOST_TEST, WEIGHED = 10_000, 2_000, 500
+"""At most how many training and test data are looked at, and how many have their weights drawn."""
+
+COLLAPSED = 0.1
+"""Rate in nats below which a code tells next to nothing: it tells one in e^0.1 = 1.1 data apart."""
+
+UNUSED_KL, UNUSED_VARIANCE = 0.01, 0.01
+"""A dimension is unused below this divergence, in nats, or below this variance of its means (Burda
+et al., 2015, section 5.2, https://arxiv.org/abs/1509.00519) if that is within its noise."""
+
+FAR, FAR_SHARE = 1.0, 0.2
+"""The aggregate posterior is far from the prior above 1 nat, where a typical code is e times as
+dense as a draw of the prior, if that is also above a fifth of the rate."""
+
+EMPTY, EMPTY_SHARE, DRAWS = math.log(100), 0.1, 2_000
+"""A draw of the prior lies in a hole if codes are 100 times rarer there than the prior has it; more
+than one such sample in ten is seen in any grid of samples. Of 2,000 draws, a tenth is known to
+0.7 %. With more than two dimensions this is not looked at: mixtures of codes are too rough."""
+
+SATURATED_CODE = 1.0
+"""Nats below ln N from where on the mutual information, and so the divergence of all codes to the
+prior, can no longer be estimated from N data."""
+
+ERRORS, GAP = 3.0, 0.02
+"""A gap of training and test ELBO counts above 3 standard errors, which chance passes once in 700
+times, and above 2 % of the ELBO: less is usual, as all models fit what they are shown better."""
+
+RISING, FEWEST = 0.25, 4
+"""The ELBO still rises if the second half of at least 4 epochs brings a quarter of all gains, and
+some on data held out: where training ends flat, the first epochs bring nearly all of them."""
+
+UNRELIABLE = 0.05
+"""From this share of data on, errors of single estimates show in their mean."""
+
+NEAR_BOUND, SATURATED = 0.95, 0.01
+"""A log-scale is at its bound from 95 % of it on, where tanh leaves a tenth of the gradient; a
+hundredth of all scales is more than a few odd data."""
+
+TINY = 1e-3
+"""A likelihood's scale below a thousandth of the data's deviation: a density that grows without
+use, for no network fits new data so well."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """A model, data as it is shown them, and what is worked out once for all checks.
+
+    Attributes:
+        vae: The fitted model.
+        train, test: All data, as they were given.
+        on_train, on_test: ELBO, rate and distortion of those looked at.
+        codes, test_codes: Their posteriors.
+        weighed: Importance weights of some of the test data.
+        particles: K.
+        prior: p(z).
+        seed: Where draws start.
+    """
+
+    vae: VAE
+    train: Dataset
+    test: Dataset
+    on_train: PerDatum
+    on_test: PerDatum
+    codes: Codes
+    test_codes: Codes
+    weighed: Weighed
+    particles: int
+    prior: Distribution
+    seed: int
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it was trained."""
+        return len(self.vae.history_)
+
+    def again(self, change: str, recipe: str = "", latent_dim: int | None = None) -> str:
+        """The command that trains such a model with a change; other settings are not repeated."""
+        own = self.vae.recipe_.name if self.vae.recipe_.name in RECIPES else "RECIPE"
+        data = word(str(self.vae.data_.get("name", "")))
+        size = self.vae.model_.latent_dim if latent_dim is None else latent_dim
+        return f"vaelab train {recipe or own} {data} --latent-dim {size} {change}".rstrip()
+
+
+@torch.no_grad()
+def _patient(vae: VAE, train: Dataset, test: Dataset, particles: int, seed: int) -> Patient:
+    few, others = (
+        _shown(vae, data.limited(most)) for data, most in ((train, MOST_TRAIN), (test, MOST_TEST))
+    )
+    x, x_test = vae.checked(few), vae.checked(others)
+    model = vae.model_
+    return Patient(
+        vae,
+        train,
+        test,
+        on_train=per_datum(model, ELBO(), x, seed=seed),
+        on_test=per_datum(model, ELBO(), x_test, seed=seed),
+        codes=vae.encode(few),
+        test_codes=vae.encode(others),
+        weighed=weigh(model, x_test[:WEIGHED], particles=particles, seed=seed),
+        particles=particles,
+        prior=model.prior(),
+        seed=seed,
+    )
+
+
+def _shown(vae: VAE, data: Dataset) -> Dataset:
+    """Data as bits, where the model was trained on bits drawn from grey levels."""
+    if vae.training_.binarize == "none":
+        return data
+    return replace(data, x=binarized(as_tensor(data.x), STATIC_SEED).numpy())
+
+
+def collapse(patient: Patient) -> Finding:
+    """A code that tells nothing of the data."""
+    rate, error = mean_and_error(patient.on_test.rate)
+    evidence = f"the code holds {rate:.3g} ± {error:.2g} nats of a datum (the mean rate on test)."
+    if rate >= COLLAPSED and not _idle(patient).all():
+        return Finding("posterior-collapse", "ok", evidence)
+    return Finding("posterior-collapse", "problem", evidence, _less_divergence(patient))
+
+
+def _less_divergence(patient: Patient) -> str:
+    """The command that trains with less weight of the KL divergence."""
+    objective = patient.vae.recipe_.objective
+    if not isinstance(objective, ELBO):
+        return patient.again("--set objective.warmup_epochs=2", recipe="vae")
+    beta = 1.0 if objective.beta > 1 else objective.beta / 2
+    return patient.again(f"--set objective.warmup_epochs=2 --set objective.beta={beta:g}")
+
+
+def _idle(patient: Patient) -> np.ndarray:
+    """Which latent dimensions carry nothing, `(D,)`."""
+    codes = patient.test_codes
+    noise = (codes.scale.astype(np.float64) ** 2).mean(0)
+    variance = codes.loc.astype(np.float64).var(0)
+    idle = (variance < UNUSED_VARIANCE) & (variance < noise)
+    if isinstance(patient.vae.model_.parts["prior"], StandardNormal):
+        idle |= kl_per_dimension(codes) < UNUSED_KL
+    return np.asarray(idle)
+
+
+def unused(patient: Patient) -> Finding:
+    """Latent dimensions that carry nothing."""
+    idle = _idle(patient)
+    variance = patient.test_codes.loc.var(0)
+    count, size = int(idle.sum()), len(idle)
+    evidence = (
+        f"{count} of {size} latent dimensions are unused; the variance of posterior means over "
+        f"data is from {variance.min():.2g} to {variance.max():.2g}."
+    )
+    if not count:
+        return Finding("unused-dimensions", "ok", evidence)
+    level = "warning" if 2 * count >= size else "note"
+    advice = _less_divergence(patient)
+    if count < size:
+        advice = patient.again("", latent_dim=size - count)
+    return Finding("unused-dimensions", level, evidence, advice)
+
+
+def holes(patient: Patient) -> Finding:
+    """Places where the prior puts samples, but no data lie."""
+    told = information(patient.codes, prior=patient.prior, seed=patient.seed)
+    rate = float(patient.on_train.rate.mean())
+    apart, figure = told.marginal_kl, "all codes together are {:.2g} nats from the prior"
+    if told.mutual_information > told.ceiling - SATURATED_CODE:
+        if not isinstance(patient.vae.model_.parts["prior"], StandardNormal):
+            evidence = f"{told.data:,} data are too few to tell, at a rate of {rate:.3g} nats."
+            return Finding("prior-holes", "ok", evidence)
+        apart, figure = told.dimension_kl, "each dimension by itself, codes are {:.2g} nats in sum"
+        figure += " from the prior"
+    bad = apart > max(FAR, FAR_SHARE * rate)
+    evidence = f"{figure.format(apart)}, at a rate of {rate:.3g} nats"
+    if patient.vae.model_.latent_dim <= 2:
+        share = _empty(patient)
+        bad = bad or share > EMPTY_SHARE
+        evidence += f"; {share:.1%} of the prior's draws fall where codes are 100 times too rare"
+    if not bad:
+        return Finding("prior-holes", "ok", f"{evidence}.")
+    objective = patient.vae.recipe_.objective
+    beta = objective.beta if isinstance(objective, ELBO) else 1.0
+    advice = patient.again(f"--set objective.beta={2 * max(beta, 0.5):g}", recipe="vae")
+    if not isinstance(patient.vae.model_.parts["prior"], Vamp):
+        advice = (
+            f"{patient.again('', recipe='vamp')}; or more weight of the KL divergence: {advice}"
+        )
+    return Finding("prior-holes", "warning", f"{evidence}.", advice)
+
+
+@torch.no_grad()
+def _empty(patient: Patient) -> float:
+    """Share of the prior's draws where codes are far rarer than the prior has it."""
+    with seeded(patient.seed):
+        z = patient.prior.sample((DRAWS,))
+    device = device_of(patient.vae.model_)
+    loc, scale = (torch.from_numpy(part).to(device) for part in patient.codes)
+    mixture: Distribution = DiagonalNormal(loc, scale)
+    parts = [
+        mixture.log_prob(some[:, None]).logsumexp(1) - math.log(len(loc))
+        for some in torch.split(z, max(1, 2**20 // len(loc)))
+    ]
+    rare = torch.cat(parts) < patient.prior.log_prob(z) - EMPTY
+    return float(rare.float().mean())
+
+
+def over_fitting(patient: Patient) -> Finding:
+    """A test ELBO below that of the training data."""
+    train, train_error = mean_and_error(patient.on_train.elbo)
+    test, test_error = mean_and_error(patient.on_test.elbo)
+    gap, error = train - test, math.hypot(train_error, test_error)
+    evidence = (
+        f"the ELBO is {train:.5g} on training data and {test:.5g} on test data, {gap:.3g} ± "
+        f"{error:.2g} nats apart."
+    )
+    if gap <= max(ERRORS * error, GAP * abs(train)):
+        return Finding("over-fitting", "ok", evidence)
+    decay = max(0.1, 3 * patient.vae.training_.weight_decay)
+    change = (
+        f"--epochs {max(1, patient.epochs // 2)} --patience 3 --set training.weight_decay={decay:g}"
+    )
+    advice = f"{patient.again(change)}; or use more data"
+    return Finding("over-fitting", "warning", evidence, advice)
+
+
+def under_fitting(patient: Patient) -> Finding:
+    """An ELBO that still rose when training ended."""
+    history = patient.vae.history_
+    elbo = [record["train_elbo"] for record in history]
+    held = [record["valid_elbo"] for record in history if "valid_elbo" in record] or elbo
+    advice = patient.again(f"--epochs {2 * max(1, len(elbo))} --resume")
+    if len(elbo) < FEWEST:
+        evidence = f"{len(elbo)} epochs are too few to tell whether the ELBO still rises."
+        return Finding("under-fitting", "note", evidence, advice)
+    middle = (len(elbo) - 1) // 2
+    gain, late = elbo[-1] - elbo[0], elbo[-1] - elbo[middle]
+    evidence = (
+        f"over {len(elbo)} epochs the training ELBO rose by {gain:.3g} nats to {elbo[-1]:.5g}, by "
+        f"{late:.3g} of them in the second half."
+    )
+    error = mean_and_error(patient.on_train.elbo)[1]
+    if late <= max(error, RISING * gain) or held[-1] <= held[middle]:
+        return Finding("under-fitting", "ok", evidence)
+    return Finding("under-fitting", "warning", evidence, advice)
+
+
+def likelihood_estimate(patient: Patient) -> Finding:
+    """Whether importance weights estimate log p(x)."""
+    count = len(patient.weighed.effective)
+    share = unreliable(patient.weighed, patient.particles)
+    middle = float(np.median(patient.weighed.effective))
+    evidence = (
+        f"for {share:.1%} of {count:,} test data log p(x) rests on too few of {patient.particles} "
+        f"particles (effective: {middle:.3g} in the median)."
+    )
+    if share <= UNRELIABLE:
+        return Finding("log-likelihood", "ok", evidence)
+    advice = (
+        f"take more particles (--particles {16 * patient.particles}), and compare models by their "
+        "ELBO"
+    )
+    return Finding("log-likelihood", "warning", evidence, advice)
+
+
+def saturated(patient: Patient) -> Finding:
+    """Scales at their bounds, or a likelihood's that is tiny."""
+    logs = np.log(patient.test_codes.scale)
+    share = float((np.abs(logs) > NEAR_BOUND * MAX_LOG_SCALE).mean())
+    evidence = (
+        f"{share:.1%} of the posterior's log-scales are near their bound of ±{MAX_LOG_SCALE:g} "
+        f"(they range from {logs.min():.3g} to {logs.max():.3g})"
+    )
+    bad = share > SATURATED
+    likelihood = patient.vae.model_.parts["likelihood"]
+    if isinstance(likelihood, Gaussian) and likelihood.raw_log_scale is not None:
+        log_scale = soft_bound(likelihood.raw_log_scale.detach(), MAX_LOG_SCALE)
+        least = float(log_scale.min().exp())
+        deviation = _deviation(patient.train)
+        evidence += f"; the likelihood's least scale is {least:.2g}, the data's {deviation:.2g}"
+        at_bound = float(log_scale.abs().max()) > NEAR_BOUND * MAX_LOG_SCALE
+        bad = bad or at_bound or least < TINY * deviation
+    if not bad:
+        return Finding("saturated-scales", "ok", f"{evidence}.")
+    rate = (patient.vae.training_.learning_rate or 0.0) / 4
+    advice = f"standardise the data, remove constant columns; or {patient.again('')}"
+    advice += f" --learning-rate {rate:.2g}" if rate else ""
+    return Finding("saturated-scales", "warning", f"{evidence}.", advice)
+
+
+def _deviation(data: Dataset) -> float:
+    """Standard deviation of an element of some of the data, as they are scored."""
+    some = data.limited(MOST_TEST).x
+    return float(np.sqrt(some.var(0, dtype=np.float64).mean())) / (255 if some.dtype == "u1" else 1)
+
+
+def same_data(patient: Patient) -> Finding:
+    """Data unlike those that the model was trained on."""
+    known = patient.vae.data_
+    here = patient.train.fingerprint
+    there = str(known.get("fingerprint", here))
+    x = [as_tensor(data.x) for data in (patient.train, patient.test)]
+    spans = [(float(one.min()), float(one.max())) for one in x]
+    low, high = known.get("range", spans[0])
+    kinds = {str(one.dtype).removeprefix("torch.") for one in x}
+    kinds.add(str(known.get("dtype", min(kinds))))
+    margin = high - low
+    out = [s for s in spans if s[0] < low - margin or s[1] > high + margin]
+    evidence = (
+        f"training data have SHA-256 {here[:8]}…, the model's {there[:8]}…; values here range from "
+        f"{min(s[0] for s in spans):g} to {max(s[1] for s in spans):g}, the model's from {low:g} "
+        f"to {high:g} ({', '.join(sorted(kinds))})."
+    )
+    if len(kinds) > 1 or out:
+        advice = "prepare the data as those of training were: the same type, scale and range"
+        return Finding("data", "warning", evidence, advice)
+    if here != there:
+        advice = "give the data it was trained on; else over-fitting cannot be judged"
+        return Finding("data", "note", evidence, advice)
+    return Finding("data", "ok", evidence)
+
+
+def recoveries(patient: Patient) -> Finding:
+    """Training that met a loss that was not finite."""
+    count = max((int(r.get("recoveries", 0)) for r in patient.vae.history_), default=0)
+    evidence = f"training went back {count} times from a loss that was NaN or infinite."
+    if not count:
+        return Finding("recoveries", "ok", evidence)
+    rate = (patient.vae.training_.learning_rate or 0.0) * 0.3**count
+    advice = patient.again(f"--learning-rate {rate:.2g}" if rate else "")
+    return Finding("recoveries", "warning", evidence, advice)
+
+
+CHECKS: tuple[Callable[[Patient], Finding], ...] = (
+    *(collapse, unused, holes, over_fitting, under_fitting),
+    *(likelihood_estimate, saturated, same_data, recoveries),
+)
+"""The checks of a model, in the order they are told."""
+
+
+def examine(vae: VAE, train: Dataset, test: Dataset, *, particles: int, seed: int) -> list[Finding]:
+    """See `vaelab.doctor.examine_model`."""
+    patient = _patient(vae, train, test, checks.integer("particles", particles), checks.seed(seed))
+    return [check(patient) for check in CHECKS]

@@ -1,0 +1,125 @@
+"""`evaluate`: all figures of a model, each right where it is known, and flagged where it is not."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from vaelab import VAE, checks, data, recipes
+from vaelab.comparison import details, evaluate
+from vaelab.comparison._judging import CLASSES
+from vaelab.comparison._tables import MEANINGS
+from vaelab.networks import MLP
+from vaelab.posteriors import FixedGaussian
+from vaelab.records import Dataset
+
+
+@pytest.fixture(scope="module")
+def vae(train: Dataset) -> VAE:
+    return VAE("vae", epochs=6, seed=0).fit(train)
+
+
+@pytest.fixture(scope="module")
+def figures(vae: VAE, train: Dataset, test: Dataset) -> dict[str, object]:
+    return evaluate(vae, test, train, particles=100)
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Dataset:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(3000, 2))
+    x = z @ rng.normal(size=(2, 6)) + 0.5 * rng.normal(size=(3000, 6)) + 1.0
+    return Dataset(x.astype(np.float32), None, "vectors")
+
+
+def test_the_figures_of_a_linear_model_are_the_exact_ones(vectors: Dataset) -> None:
+    """x = W z + b + noise: log p(x) is Gaussian, and I(x; z) = ½ ln det(I + WᵀW / σ²)."""
+    vae = VAE("linear", epochs=60, seed=0).fit(vectors)
+    found = evaluate(vae, vectors, particles=200, most=None)
+    with torch.no_grad():
+        p = vae.model_.decode(torch.zeros(1, 2))
+        weights = torch.stack([vae.model_.decode(row[None]).mean[0] - p.mean[0] for row in
+                               torch.eye(2)], 1)  # fmt: skip
+        noise = p.variance[0]
+        exact = MultivariateNormal(p.mean[0], weights @ weights.T + torch.diag(noise))
+        log_p = exact.log_prob(torch.from_numpy(vectors.x))
+        told = 0.5 * torch.logdet(torch.eye(2) + weights.T @ (weights / noise[:, None]))
+    assert found["log_likelihood"] == pytest.approx(float(log_p.mean()), abs=0.03)
+    assert found["elbo"] <= found["log_likelihood"] + 0.03
+    assert found["mutual_information"] == pytest.approx(float(told), abs=0.15)
+    assert abs(found["marginal_kl"]) < 0.1
+    assert found["unreliable"] < 0.05
+    assert found["active_units"] == 2
+
+
+def test_the_parts_add_up(figures: dict[str, float]) -> None:
+    assert figures["elbo"] == pytest.approx(-(figures["rate"] + figures["distortion"]))
+    assert sum(figures["kl_per_dimension"]) == pytest.approx(figures["rate"], rel=1e-4)
+    assert figures["marginal_kl"] == pytest.approx(
+        figures["total_correlation"] + figures["dimension_kl"], abs=1e-6
+    )
+    parts = figures["mutual_information"] + figures["marginal_kl"]
+    assert parts == pytest.approx(figures["rate"], rel=0.1), "by draws, not by the closed form"
+    assert figures["elbo"] < figures["log_likelihood"]
+
+
+def test_every_figure_is_told_and_is_plain_json(figures: dict[str, object]) -> None:
+    assert json.loads(json.dumps(figures)) == figures
+    assert {name for name in figures if not name.endswith("_se")} <= set(MEANINGS)
+    lines = details(figures).splitlines()
+    assert len(lines) == sum(not name.endswith("_se") for name in figures)
+    assert "±" in lines[0]
+
+
+def test_a_posterior_that_is_too_narrow_is_flagged(train: Dataset, test: Dataset) -> None:
+    recipe = recipes.vae(train.shape)
+    narrow = replace(recipe, posterior=FixedGaussian(MLP(train.shape, (2,), (16,)), scale=1e-3))
+    vae = VAE(narrow, epochs=2).fit(train)
+    with pytest.warns(checks.VaelabWarning, match=r"log p\(x\) of 'vae' cannot be trusted"):
+        found = evaluate(vae, test, particles=20)
+    assert found["unreliable"] > 0.5
+
+
+def test_a_sound_posterior_is_not_flagged(vae: VAE, train: Dataset, test: Dataset) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = evaluate(vae, test, train, particles=100)
+    assert found["unreliable"] < 0.5
+
+
+def test_without_labels_nothing_is_said_of_classes(vae: VAE, test: Dataset) -> None:
+    found = evaluate(vae, replace(test, y=None), particles=2)
+    assert all(found[name] is None for name in CLASSES)
+    assert "precision" not in found
+
+
+def test_samples_are_judged_by_a_classifier_or_by_features_of_ones_own(
+    vae: VAE, figures: dict[str, float], train: Dataset, test: Dataset
+) -> None:
+    assert figures["classifier_accuracy"] > 0.9
+    noise = VAE("vae", epochs=1, learning_rate=1e-9).fit(train)
+    worse = evaluate(noise, test, train, particles=2)
+    assert worse["classifier_frechet"] > 2 * figures["classifier_frechet"]
+    assert worse["coverage"] < figures["coverage"]
+    assert "precision" not in evaluate(vae, test, train, particles=2, samples=0)
+    own = evaluate(vae, test, particles=2, features=lambda x: np.asarray(x).reshape(len(x), -1))
+    assert own["frechet"] > 0
+    assert "classifier_frechet" not in own
+
+
+def test_known_factors_are_looked_for_in_the_code() -> None:
+    train, test = (part.limited(300) for part in data.load("shapes"))
+    found = evaluate(VAE("vae", epochs=1).fit(train), test, train, particles=2, samples=0)
+    assert {"mig", "sap", "factor_vae", "dci_disentanglement"} <= set(found)
+
+
+def test_progress_ends_where_all_is_done(vae: VAE, test: Dataset) -> None:
+    told: list[tuple[int, int]] = []
+    evaluate(vae, test, particles=3, most=50, progress=lambda *now: told.append(now))
+    assert told[-1] == (150, 150)
