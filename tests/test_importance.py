@@ -8,11 +8,20 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.stats import genpareto
 from torch.distributions import MultivariateNormal
 
 from vaelab import checks, importance, recipes
 from vaelab.divergences import kl_normal
-from vaelab.importance import Weighed, annealed, standard_error, unreliable, weigh
+from vaelab.importance import (
+    Weighed,
+    _largest,
+    _tail_index,
+    annealed,
+    standard_error,
+    unreliable,
+    weigh,
+)
 from vaelab.model import Model
 from vaelab.networks import MAX_LOG_SCALE, unbound
 
@@ -77,24 +86,42 @@ def test_effective_sample_size_is_that_of_two_normals(width: float) -> None:
     np.testing.assert_allclose(weighed.log_likelihood, exact, atol=0.03)
 
 
-@pytest.mark.parametrize("width", [3.0, 1.0, 0.8, 0.3, 0.1, 0.001])
-def test_the_share_of_unreliable_data_tells_whether_estimates_are_too_low(width: float) -> None:
-    x, exact = data(100)
-    weighed = weigh(linear(width)[0], x, particles=2000)
+@pytest.mark.parametrize("particles", [64, 2000])
+@pytest.mark.parametrize("width", [3.0, 1.2, 0.9, 0.3, 0.1, 0.001])
+def test_what_is_unreliable_is_what_is_too_low(width: float, particles: int) -> None:
+    """A posterior s times as wide as it should be has weights with tails of index 1 − s²."""
+    x, exact = data(200)
+    weighed = weigh(linear(width)[0], x, particles=particles)
     missing = (exact - weighed.log_likelihood).mean()
+    share = unreliable(weighed, particles)
     if width > 0.5:
         assert missing < 0.05
-        assert unreliable(weighed, 2000) < 0.05
+        assert share < 0.5
     else:
-        assert missing > 0.2
-        assert unreliable(weighed, 2000) > 0.1
+        assert missing > 0.1
+        assert share > 0.5
 
 
-def test_unreliable_counts_what_lies_below_the_larger_of_two_limits() -> None:
-    effective = np.array([1.0, 4.9, 5.0, 49.0, 50.0])
-    assert unreliable(Weighed(effective, effective), 100) == pytest.approx(2 / 5)
-    assert unreliable(Weighed(effective, effective), 5000) == pytest.approx(4 / 5)
-    assert unreliable(Weighed(np.zeros(2), np.ones(2)), 1) == 1.0
+@pytest.mark.parametrize("k", [-0.3, 0.2, 0.5, 0.7, 1.0, 1.5])
+def test_the_tail_index_is_that_of_generalised_pareto_weights(k: float) -> None:
+    weights = genpareto.rvs(k, size=(4000, 300), random_state=0)
+    log_w = torch.from_numpy(np.log(weights))
+    parts = [_largest(log_w[:1500], 4000), log_w[1500:]]
+    top = _largest(torch.cat(parts), 4000)
+    found = _tail_index(top, 4000).numpy()
+    count, drawn = len(top) - 1, (300, len(top) - 1)
+    expected = (count * k + 5) / (count + 10)
+    assert np.median(found) == pytest.approx(expected, abs=0.05)
+    fitted = [genpareto.fit(tail, floc=0)[0] for tail in genpareto.rvs(k, size=drawn)[:40]]
+    assert found.std() < 1.3 * np.std(fitted), "no less sure than maximum likelihood"
+
+
+def test_unreliable_counts_tails_above_a_limit_that_grows_with_particles() -> None:
+    tails = np.array([0.2, 0.5, 0.68, 0.72])
+    weighed = Weighed(np.zeros(4), np.ones(4), tails)
+    assert unreliable(weighed, 64) == pytest.approx(2 / 4)
+    assert unreliable(weighed, 10_000) == pytest.approx(1 / 4)
+    assert unreliable(weighed, 24) == 1.0
 
 
 def test_one_particle_is_the_elbo_and_the_bound_grows_with_more() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from vaelab import checks, metrics, recipes
+from vaelab import checks, recipes
 from vaelab.distributions import DiagonalNormal
 from vaelab.model import Model
 from vaelab.objectives import ELBO, OBJECTIVES, ImportanceWeighted

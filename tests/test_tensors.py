@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaelab import checks, latent, metrics, recipes, tensors
+from vaelab import checks, importance, latent, metrics, recipes, tensors
 from vaelab.records import Training
 from vaelab.tensors import as_tensor, check_data, to_float
 from vaelab.training import train

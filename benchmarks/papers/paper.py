@@ -14,13 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 import vaelab
-from vaelab import machine, metrics, storage
+from vaelab import machine, storage
 from vaelab.comparison import evaluate
-from vaelab.files import write_atomically, write_json
+from vaelab.files import write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -80,6 +77,7 @@ def _run(figure: Figure, seed: int, given: argparse.Namespace) -> dict[str, Any]
     if given.epochs is not None:
         recipe = replace(recipe, training=replace(recipe.training, epochs=given.epochs))
     vae = vaelab.VAE(recipe, seed=seed).fit(train)
+    vae.save(HERE / "models" / f"{figure.name}-{seed}")
     began = time.perf_counter()
     figures = evaluate(vae, test, particles=given.particles, most=given.images, seed=0)
     return {

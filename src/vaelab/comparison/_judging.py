@@ -33,8 +33,8 @@ SAMPLES = 5_000
 """How many samples are judged, unless told otherwise."""
 
 DOUBTED = 0.5
-"""Share of the data with too few effective particles above which log p(x) comes with a warning:
-that of most data, so that the mean itself is in doubt."""
+"""Share of the data whose weights have too heavy a tail above which log p(x) comes with a warning:
+of most data, so that the mean itself is in doubt."""
 
 MIXED = 5_000
 """How many posteriors the aggregate posterior is made of; time grows with the square."""
@@ -75,8 +75,9 @@ def evaluate(
     Returns:
         In nats per datum, with standard errors over data (`..._se`): `elbo`, `rate`,
         `distortion`, `log_likelihood`. With it, `particles`, `log_likelihood_count`, and whether
-        to trust it: `effective_particles` (the median over data) and `unreliable` (the share of
-        data with too few; see `vaelab.importance.unreliable`).
+        to trust it: `effective_particles` and `tail_index` (medians over data; see
+        `vaelab.importance.Weighed`) and `unreliable`, the share of data whose weights have too
+        heavy a tail; `None` with fewer than 25 particles.
 
         Of the code: `active_units`, `kl_per_dimension` (a list), and `mutual_information`,
         `marginal_kl`, `total_correlation` and `dimension_kl`, see `vaelab.information`.
@@ -198,11 +199,13 @@ def _log_likelihood(evidence: Evidence) -> dict[str, Any]:
         seed=evidence.seed,
         progress=evidence.progress,
     )
-    share = importance.unreliable(weighed, particles)
-    if share > DOUBTED:
+    enough = particles >= importance.LEAST
+    share = importance.unreliable(weighed, particles) if enough else None
+    if share is not None and share > DOUBTED:
         warnings.warn(
-            f"log p(x) of {evidence.vae.recipe_.name!r} cannot be trusted: {share:.0%} of the data "
-            f"have too few effective particles of {particles:,}; give more particles.",
+            f"log p(x) of {evidence.vae.recipe_.name!r} cannot be trusted: for {share:.0%} of the "
+            f"data the weights of {particles:,} particles have too heavy a tail, as where the "
+            "posterior is too narrow; compare by the ELBO.",
             checks.VaelabWarning,
             stacklevel=4,
         )
@@ -211,6 +214,7 @@ def _log_likelihood(evidence: Evidence) -> dict[str, Any]:
         "particles": particles,
         "log_likelihood_count": len(judged),
         "effective_particles": float(np.median(weighed.effective)),
+        "tail_index": float(np.median(weighed.tail_index)) if enough else None,
         "unreliable": share,
     }
 
@@ -272,10 +276,15 @@ def _samples(evidence: Evidence) -> dict[str, Any]:
 
 
 def _factors(evidence: Evidence) -> dict[str, Any]:
-    factors = evidence.test.factors
-    if factors is None:
+    """Of all data at hand, trained on or not: few data bias the scores, a good fit does not."""
+    codes, factors = [evidence.codes.loc], [evidence.test.factors]
+    if evidence.train is not None and evidence.among is not None:
+        codes, factors = [*codes, evidence.among.loc], [*factors, evidence.train.factors]
+    known = [values for values in factors if values is not None]
+    if len(known) < len(factors):
         return {}
-    return dict(disentanglement(evidence.codes.loc, factors, seed=evidence.seed))
+    both = np.concatenate(codes), np.concatenate(known)
+    return dict(disentanglement(*both, seed=evidence.seed))
 
 
 PARTS: tuple[Callable[[Evidence], dict[str, Any]], ...] = (

@@ -60,8 +60,9 @@ RISING, FEWEST = 0.25, 4
 """The ELBO still rises if the second half of at least 4 epochs brings a quarter of all gains, and
 some on data held out: where training ends flat, the first epochs bring nearly all of them."""
 
-UNRELIABLE = 0.05
-"""From this share of data on, errors of single estimates show in their mean."""
+UNRELIABLE = 0.5
+"""Where most data have weights with too heavy a tail, their mean is in doubt too; of few particles
+many a tail looks heavy by chance."""
 
 NEAR_BOUND, SATURATED = 0.95, 0.01
 """A log-scale is at its bound from 95 % of it on, where tanh leaves a tenth of the gradient; a
@@ -279,8 +280,8 @@ def likelihood_estimate(patient: Patient) -> Finding:
     share = unreliable(patient.weighed, patient.particles)
     middle = float(np.median(patient.weighed.effective))
     evidence = (
-        f"for {share:.1%} of {count:,} test data log p(x) rests on too few of {patient.particles} "
-        f"particles (effective: {middle:.3g} in the median)."
+        f"for {share:.1%} of {count:,} test data the weights of {patient.particles} particles have "
+        f"too heavy a tail for log p(x) (effective particles: {middle:.3g} in the median)."
     )
     if share <= UNRELIABLE:
         return Finding("log-likelihood", "ok", evidence)
