@@ -21,6 +21,9 @@ from vaelab.records import Dataset
 
 Run = Callable[..., tuple[int, str, str]]
 
+# models that were hardly trained have posteriors that are unlike the true ones
+pytestmark = pytest.mark.filterwarnings("ignore:log p:vaelab.checks.VaelabWarning")
+
 
 @pytest.fixture(autouse=True)
 def _blobs(
@@ -59,12 +62,10 @@ def models(tmp_path_factory: pytest.TempPathFactory, train: Dataset) -> list[Pat
 def test_compare_does_the_main_job(run: Run) -> None:
     code, out, err = run("compare", "blobs", "--epochs", 1, "--jobs", 1, "--particles", 4)
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == [
-        "model",
-        "vae",
-        "fixed-variance",
-        "conv",
-    ]
+    models, differences = out.split("\n\n")
+    rows = [line.split()[0] for line in models.splitlines()]
+    assert rows == ["model", "vae", "fixed-variance", "conv"]
+    assert differences.startswith("differences in ELBO, paired (nats per datum):\nfixed-variance")
     assert err == "report: runs/blobs/report.html\n"
     folder = Path("runs/blobs")
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -414,7 +415,8 @@ def test_warnings_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
         warnings.simplefilter("always")
         code, _, err = run("train", "linear", "blobs", "--epochs", 1, "--out", "m")
     assert code == 0
-    assert err == "note: something to know\nmodel: m\n"
+    assert err.splitlines()[0] == "note: something to know"
+    assert all(line.startswith(("note: ", "model: m")) for line in err.splitlines())
 
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
@@ -443,10 +445,10 @@ def test_interruption_is_told_in_one_line_and_leaves_no_process(tmp_path: Path) 
     )  # fmt: skip
     try:
         for _ in range(600):
-            if (tmp_path / "runs/mnist/run.json").exists():
+            if next(tmp_path.glob("runs/mnist/*/checkpoints"), None) is not None:
                 break
             time.sleep(0.1)
-        time.sleep(4)
+        time.sleep(2)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import vaelab
 from vaelab import machine, storage
 from vaelab.comparison import evaluate
-from vaelab.files import write_json
+from vaelab.files import write_atomically, write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -58,6 +59,10 @@ def main(figure: Figure) -> None:
     with machine.torch_threads(given.threads):
         runs = [_run(figure, seed, given) for seed in range(given.seeds)]
     document = {
+        "paper": figure.paper,
+        "address": figure.address,
+        "what": figure.what,
+        "ours": figure.ours,
         "published": dict(figure.published),
         "runs": runs,
         "particles": given.particles,
@@ -69,6 +74,7 @@ def main(figure: Figure) -> None:
     }
     write_json(RESULTS / f"{figure.name}.json", document)
     print(json.dumps(document, indent=2))
+    write_table()
 
 
 def _run(figure: Figure, seed: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -87,3 +93,38 @@ def _run(figure: Figure, seed: int, given: argparse.Namespace) -> dict[str, Any]
         "judging_seconds": time.perf_counter() - began,
         **{k: v for k, v in figures.items() if isinstance(v, float | int | str)},
     }
+
+
+HEAD = """\
+# Published figures, and ours
+
+Written by the scripts of this folder, one for each figure; nats per datum on MNIST's test set, with
+the standard error over data (for several seeds, the standard deviation over them instead).
+
+| paper, what | figure | published | ours | ours − published | seconds of training | date, machine |
+|---|---|---|---|---|---|---|
+"""
+
+
+def write_table() -> None:
+    """Writes `RESULTS.md` from what is kept in `results/`."""
+    rows, notes = [], []
+    for path in sorted(RESULTS.glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        runs = found["runs"]
+        seconds = mean(run["training_seconds"] for run in runs)
+        for name, published in found["published"].items():
+            values = [run[name] for run in runs]
+            spread = stdev(values) if len(values) > 1 else runs[0][f"{name}_se"]
+            ours = f"{mean(values):.2f} ± {spread:.2f}, {len(values)} seed{'s'[: len(values) > 1]}"
+            difference = f"{mean(values) - published:+.2f}"
+            cells = [f"[{found['paper']}]({found['address']}): {found['what']}", f"`{name}`"]
+            cells += [f"{published:.2f}", ours, difference, f"{seconds:,.0f}"]
+            rows.append("| " + " | ".join([*cells, f"{found['date']}, {found['machine']}"]) + " |")
+        notes.append(
+            f"- `{path.stem}.py`: {found['ours']}. `log_likelihood`: {found['particles']:,} "
+            f"particles, {found['images']:,} test images; for {runs[0]['unreliable']:.0%} of them "
+            "the weights have a heavy tail (see `vaelab.importance.unreliable`)."
+        )
+    text = HEAD + "\n".join(rows) + "\n\n## What differs\n\n" + "\n".join(notes) + "\n"
+    write_atomically(HERE / "RESULTS.md", text)

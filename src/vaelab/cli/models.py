@@ -189,7 +189,6 @@ def doctor(target: str, data: str | None, particles: int, limit: int | None, as_
     """Tell what looks wrong with data, or with a model, and what to do.
 
     \b
-    Example:  vaelab doctor mnist
     Example:  vaelab doctor runs/mnist/vae
     """
     from dataclasses import asdict

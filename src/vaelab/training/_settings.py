@@ -58,7 +58,7 @@ def resolve(settings: Training, x: Tensor) -> Training:
         checks.ArgumentError: The device is not known or not there.
 
     >>> resolve(Training(device="cpu"), torch.zeros(60_000, 784, dtype=torch.uint8))
-    Training(epochs=10, batch_size=512, learning_rate=0.008, ..., clip_norm=313.6, ...)
+    Training(epochs=10, ..., batch_size=512, learning_rate=0.008, ..., clip_norm=313.6, ...)
     >>> resolve(Training(), torch.zeros(4_000, 784)).epochs
     21
     """
