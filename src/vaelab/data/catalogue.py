@@ -129,7 +129,7 @@ _ENTRIES = (
 )
 
 _OTHERS = (
-    Other("shapes", (1, 28, 28), 5_120, 1_024, "Apache-2.0", "made here", factors.shapes),
+    Other("shapes", (1, 28, 28), 5_120, 1_024, "Apache-2.0", "vaelab", factors.shapes),
     Other(
         amat.NAME,
         (1, 28, 28),

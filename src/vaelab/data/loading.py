@@ -31,7 +31,7 @@ class Listing:
         shape: Shape of one datum, `(C, H, W)`.
         licence: Licence, as the authors state it.
         place: Where `load` would read it now: `"$VAELAB_DATA/<name>"`, `"cache"`, `"system"` or
-            `"download"`.
+            `"download"`, `"vaelab"` where it is made here.
         path: The folder, or the address of the first mirror.
     """
 
