@@ -186,7 +186,7 @@ def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> 
 @click.option("--limit", type=int, help="Use at most this many training and test data each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def doctor(target: str, data: str | None, particles: int, limit: int | None, as_json: bool) -> None:
-    """Tell what looks wrong with data, or with a model, and what to do.
+    """Tell what looks wrong with data or a model.
 
     \b
     Example:  vaelab doctor runs/mnist/vae

@@ -15,12 +15,12 @@ from vaelab import checks, files, machine, storage
 from vaelab.comparison._jobs import STOP, Job, Progress, run
 from vaelab.comparison._judging import PARTICLES, evaluate, features_of
 from vaelab.comparison._seeds import differences, over_seeds, run_names
-from vaelab.comparison._tables import details, table
+from vaelab.comparison._tables import details, rows, table
 from vaelab.estimator import VAE, load
 from vaelab.recipes import Recipe
 from vaelab.records import Dataset
 
-__all__ = ["METRICS", "Comparison", "compare", "details", "evaluate", "read", "table"]
+__all__ = ["METRICS", "Comparison", "compare", "details", "evaluate", "read", "rows", "table"]
 
 METRICS = "metrics.json"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-__all__ = ["details", "table"]
+__all__ = ["Row", "details", "rows", "table"]
 
 
 def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -54,16 +54,36 @@ def details(figures: Mapping[str, Any]) -> str:
     elbo          -143.21 ± 0.31  nats  evidence lower bound, −(rate + distortion)
     active_units  2                     latent dimensions whose mean varies over data
     """
-    rows = []
-    for name, (form, unit, meaning) in MEANINGS.items():
-        value = figures.get(name)
-        if value is not None:
-            spread = figures.get(f"{name}_se")
-            error = "" if spread is None else f" ± {spread:{form}}"
-            rows.append((name, _shown(value, form) + error, unit, meaning))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]) for row in rows]
+    told = [(row.name, row.cells[0], row.unit, row.meaning) for row in rows([figures])]
+    widths = [max(len(line[column]) for line in told) for column in range(3)]
+    lines = ["  ".join([*map(str.ljust, line[:3], widths), line[3]]) for line in told]
     return "\n".join(line.rstrip() for line in lines)
+
+
+class Row(NamedTuple):
+    """One figure of several models: a text for each, with its error."""
+
+    name: str
+    unit: str
+    meaning: str
+    cells: list[str]
+
+
+def rows(models: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The figures that at least one model has, in the order of the table."""
+    found = []
+    for name, (form, unit, meaning) in MEANINGS.items():
+        cells = [_with_error(name, form, figures) for figures in models]
+        if any(cells):
+            found.append(Row(name, unit, meaning, [cell or "-" for cell in cells]))
+    return found
+
+
+def _with_error(name: str, form: str, figures: Mapping[str, Any]) -> str:
+    value, spread = figures.get(name), figures.get(f"{name}_se")
+    if value is None:
+        return ""
+    return _shown(value, form) + ("" if spread is None else f" ± {spread:{form}}")
 
 
 def _shown(value: Any, form: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaelab import files, plots
-from vaelab.comparison import Comparison
+from vaelab.comparison import Comparison, rows
 from vaelab.exhibits import Exhibits
 from vaelab.report.figures import FIGURES, kl_figure, kl_rows
 
@@ -81,6 +81,7 @@ def _render(
     return environment.from_string(template).render(
         comparison=comparison,
         models=comparison.figures,
+        rows=[row for row in rows(list(comparison.figures.values())) if row.name not in _ABOVE],
         settings={name: vae.training_ for name, vae in comparison.models.items()},
         objectives={name: vae.recipe_.objective.name for name, vae in comparison.models.items()},
         pictures=pictures,
@@ -100,6 +101,19 @@ def _ends(exhibits: Exhibits) -> dict[str, tuple[str, str]]:
 
     return {name: (text(p[0]), text(p[-1])) for name, p in exhibits.strips.paths.items()}
 
+
+_ABOVE = {
+    "elbo",
+    "rate",
+    "distortion",
+    "log_likelihood",
+    "knn_accuracy",
+    "knn_accuracy_sampled",
+    "active_units",
+    "parameters",
+    "seconds",
+}
+"""Figures that stand in the page's first table."""
 
 _ALT = {
     "latent": "Scatter plots of the latent coordinates of every datum, a panel a model, by class",
