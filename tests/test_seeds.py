@@ -14,12 +14,15 @@ from vaelab.comparison._seeds import differences, over_seeds, run_names
 from vaelab.objectives import ELBO
 from vaelab.records import Dataset
 
+ALIKE = {"a": "Bernoulli", "b": "Bernoulli"}
+
 
 def test_a_paired_difference_is_sure_where_the_two_means_are_not() -> None:
     rng = np.random.default_rng(0)
     hardness = rng.normal(-100, 30, 5000)
     first, second = hardness + rng.normal(0, 1, 5000), hardness + 0.2 + rng.normal(0, 1, 5000)
-    [record] = differences({"a": [first], "b": [second]})
+    [record] = differences({"a": [first], "b": [second]}, ALIKE)
+    assert differences({"a": [first], "b": [second]}, {"a": "Bernoulli", "b": "Gaussian"}) == []
     assert record["models"] == ["b", "a"]
     assert record["elbo"] == pytest.approx(second.mean() - first.mean())
     assert record["elbo_se"] == pytest.approx((second - first).std(ddof=1) / 5000**0.5)
@@ -35,7 +38,7 @@ def test_the_error_over_seeds_covers_the_truth_as_often_as_it_should() -> None:
     beyond = 0
     for _ in range(2000):
         a, b = ([np.full(3, value) for value in rng.normal(0, 1, 3)] for _ in range(2))
-        [record] = differences({"a": a, "b": b})
+        [record] = differences({"a": a, "b": b}, ALIKE)
         beyond += abs(record["elbo"]) > 4.303 * record["elbo_se_seeds"]
     assert 0.03 < beyond / 2000 < 0.07
 
@@ -56,7 +59,7 @@ def test_compare_trains_each_recipe_with_each_seed(
 ) -> None:
     out = tmp_path / "run"
     settings = {"epochs": 2, "particles": 2, "seed": 3, "out": out}
-    result = compare(["vae", "linear"], train, test, seeds=2, **settings)
+    result = compare(["vae", "beta"], train, test, seeds=2, **settings)
     alone = VAE("vae", epochs=2, seed=4).fit(train)
     elbos = [
         metrics.per_datum(model, ELBO(), alone.checked(test)).elbo.mean()
@@ -65,18 +68,24 @@ def test_compare_trains_each_recipe_with_each_seed(
     assert result.over_seeds["vae"]["elbo"]["mean"] == pytest.approx(np.mean(elbos))
     assert result.over_seeds["vae"]["elbo"]["sd"] == pytest.approx(np.std(elbos, ddof=1))
     assert sorted(path.name for path in out.iterdir() if path.is_dir()) == [
-        "linear", "linear-seed4", "vae", "vae-seed4",
+        "beta", "beta-seed4", "vae", "vae-seed4",
     ]  # fmt: skip
     [difference] = result.differences
     means = {name: row["elbo"]["mean"] for name, row in result.over_seeds.items()}
-    assert difference["elbo"] == pytest.approx(means["linear"] - means["vae"])
+    assert difference["elbo"] == pytest.approx(means["beta"] - means["vae"])
     assert "over 2 seeds" in str(result)
-    assert "linear − vae: " in str(result)
+    assert "beta − vae: " in str(result)
     document = json.loads((out / "metrics.json").read_text())
     assert (document["seed"], document["seeds"]) == (3, 2)
     assert read(out).document() == result.document()
-    again = compare(["vae", "linear"], train, test, seeds=2, resume=True, **settings)
+    again = compare(["vae", "beta"], train, test, seeds=2, resume=True, **settings)
     assert again.document()["differences"] == document["differences"]
+
+
+def test_a_probability_is_not_compared_with_a_density(train: Dataset, test: Dataset) -> None:
+    result = compare(["vae", "linear"], train, test, epochs=1, particles=2)
+    assert result.differences == []
+    assert "differences" not in str(result)
 
 
 def test_seeds_below_one_are_refused(train: Dataset, test: Dataset) -> None:

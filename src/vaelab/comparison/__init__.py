@@ -36,8 +36,9 @@ class Comparison:
         seed: The seed of all of these.
         seeds: How many seeds each recipe was trained with, from `seed` on.
         over_seeds: For two seeds or more, `mean` and `sd` of each figure, by recipe and figure.
-        differences: The ELBO of any two recipes compared datum by datum, in nats: `models` (the
-            first minus the second), `elbo`, `elbo_se` over data, `elbo_se_seeds` over seeds.
+        differences: The ELBO of any two recipes with the same kind of likelihood, compared datum by
+            datum, in nats: `models` (the first minus the second), `elbo`, `elbo_se` over data,
+            `elbo_se_seeds` over seeds.
         latents: Posterior means of the training data followed by the test data, `(N, D)`, by
             recipe; empty where the comparison was read from a folder.
         machine: Processor, cores and system it was made on.
@@ -175,6 +176,8 @@ def compare(
     runs = run_names(names, seed, seeds)
     groups = {n: [results[run] for run, (name, _) in runs.items() if name == n] for n in names}
     several = groups if seeds > 1 else {}
+    elbos = {name: [result.elbos for result in group] for name, group in groups.items()}
+    kinds = {name: type(results[name].vae.recipe_.likelihood).__name__ for name in names}
     comparison = Comparison(
         models={name: results[name].vae for name in names},
         figures={name: results[name].figures for name in names},
@@ -182,7 +185,7 @@ def compare(
         seed=seed,
         seeds=seeds,
         over_seeds={n: over_seeds([r.figures for r in group]) for n, group in several.items()},
-        differences=differences({n: [r.elbos for r in group] for n, group in groups.items()}),
+        differences=differences(elbos, kinds),
         latents={name: results[name].latents for name in names},
         machine=machine.name(),
         versions=storage.versions(),

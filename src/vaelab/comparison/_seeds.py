@@ -44,8 +44,13 @@ def over_seeds(figures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, floa
     return spreads
 
 
-def differences(elbos: Mapping[str, Sequence[np.ndarray]]) -> list[dict[str, Any]]:
+def differences(
+    elbos: Mapping[str, Sequence[np.ndarray]], kinds: Mapping[str, str]
+) -> list[dict[str, Any]]:
     r"""The difference in ELBO between any two recipes, paired: datum by datum, seed by seed.
+
+    Recipes whose likelihoods are of different kinds are left out: the logarithm of a probability
+    and that of a density do not compare.
 
     Two models are judged on the same data with the same noise, so what makes a datum easy or hard
     for both cancels. The error over data is s / √N of the differences of each datum, averaged over
@@ -54,6 +59,7 @@ def differences(elbos: Mapping[str, Sequence[np.ndarray]]) -> list[dict[str, Any
 
     Arguments:
         elbos: By recipe, the ELBO of each datum, `(N,)` in nats, for each seed.
+        kinds: By recipe, the kind of its likelihood.
 
     Returns:
         For any two recipes (the later minus the earlier): `models`, `elbo`, `elbo_se` over data,
@@ -61,6 +67,8 @@ def differences(elbos: Mapping[str, Sequence[np.ndarray]]) -> list[dict[str, Any
     """
     records = []
     for first, second in itertools.combinations(elbos, 2):
+        if kinds[first] != kinds[second]:
+            continue
         pairs = zip(elbos[second], elbos[first], strict=True)
         each = np.stack([ours - theirs for ours, theirs in pairs])
         mean, error = mean_and_error(each.mean(0))
