@@ -11,9 +11,11 @@ from torch.nn.functional import binary_cross_entropy
 
 from vaelab import VAE, checks, load
 from vaelab.comparison import evaluate
+from vaelab.objectives import ELBO
+from vaelab.recipes import build
 from vaelab.records import Checkpoints, Dataset, Training
 from vaelab.tensors import binarized
-from vaelab.training import resolve
+from vaelab.training import resolve, train
 
 
 def test_bits_have_the_grey_levels_as_their_means() -> None:
@@ -40,6 +42,10 @@ def test_values_that_are_no_probabilities_are_refused() -> None:
         binarized(torch.tensor([[0.0, 2.0]]), seed=0)
     with pytest.raises(checks.DataError, match="Gaussian"):
         VAE("gaussian", epochs=1, training={"binarize": "dynamic"}).fit([[0.0, 2.0], [1.0, 1.0]])
+    settings = Training(epochs=1, binarize="dynamic", validation_fraction=0.0)
+    model = build("linear", (2,)).model()
+    with pytest.raises(checks.DataError, match=r"range from 0 to 2"):
+        train(model, ELBO(), torch.tensor([[0.0, 2.0], [1.0, 1.0]]), settings=settings)
 
 
 @pytest.mark.parametrize(("binarize", "seen"), [("none", 1), ("static", 1), ("dynamic", 3)])

@@ -109,6 +109,7 @@ def test_the_tail_index_is_that_of_generalised_pareto_weights(k: float) -> None:
     parts = [_largest(log_w[:1500], 4000), log_w[1500:]]
     top = _largest(torch.cat(parts), 4000)
     found = _tail_index(top, 4000).numpy()
+    assert len(top) == 191, "the tail, 3 √4000, and the largest weight below it"
     count, drawn = len(top) - 1, (300, len(top) - 1)
     expected = (count * k + 5) / (count + 10)
     assert np.median(found) == pytest.approx(expected, abs=0.05)

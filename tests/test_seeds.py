@@ -32,6 +32,14 @@ def test_a_paired_difference_is_sure_where_the_two_means_are_not() -> None:
     assert "elbo_se_seeds" not in record
 
 
+def test_the_error_over_data_is_that_of_means_over_seeds() -> None:
+    rng = np.random.default_rng(2)
+    hardness = rng.normal(0, 5, 1000)
+    ours = [hardness + rng.normal(0, 1, 1000) for _ in range(4)]
+    [record] = differences({"a": [np.zeros(1000)] * 4, "b": ours}, ALIKE)
+    assert record["elbo_se"] == pytest.approx(np.mean(ours, 0).std(ddof=1) / 1000**0.5)
+
+
 def test_the_error_over_seeds_covers_the_truth_as_often_as_it_should() -> None:
     """Of many comparisons of equal recipes, about 5 % are beyond 4.3 errors: Student's t, df 2."""
     rng = np.random.default_rng(1)

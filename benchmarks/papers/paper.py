@@ -121,10 +121,11 @@ def write_table() -> None:
             cells = [f"[{found['paper']}]({found['address']}): {found['what']}", f"`{name}`"]
             cells += [f"{published:.2f}", ours, difference, f"{seconds:,.0f}"]
             rows.append("| " + " | ".join([*cells, f"{found['date']}, {found['machine']}"]) + " |")
+        asked = f"--seeds {len(runs)} --particles {found['particles']} --images {found['images']}"
         notes.append(
-            f"- `{path.stem}.py`: {found['ours']}. `log_likelihood`: {found['particles']:,} "
-            f"particles, {found['images']:,} test images; for {runs[0]['unreliable']:.0%} of them "
-            "the weights have a heavy tail (see `vaelab.importance.unreliable`)."
+            f"- `python benchmarks/papers/{path.stem}.py {asked}`: {found['ours']}. For "
+            f"{runs[0]['unreliable']:.0%} of the images the weights behind `log_likelihood` have a "
+            "heavy tail (see `vaelab.importance.unreliable`)."
         )
     text = HEAD + "\n".join(rows) + "\n\n## What differs\n\n" + "\n".join(notes) + "\n"
     write_atomically(HERE / "RESULTS.md", text)

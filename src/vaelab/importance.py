@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from vaelab.model import Model
 from vaelab.tensors import batches
 
 __all__ = ["Progress", "Weighed", "annealed", "standard_error", "unreliable", "weigh"]
+
+Value = TypeVar("Value", float, Tensor)
 
 Progress = Callable[[int, int], object]
 """What hears of progress: called with how much is done, and how much there is to do."""
@@ -282,10 +284,10 @@ def _tail_index(top: Tensor, particles: int) -> Tensor:
     shapes = torch.stack([torch.log1p(-b * excess).mean(0) for b in grid])
     likelihood = count * ((-grid / shapes).log() - shapes - 1)
     b = (grid * likelihood.softmax(0)).sum(0)
-    return torch.as_tensor(_drawn(torch.log1p(-b * excess).mean(0), count))
+    return _drawn(torch.log1p(-b * excess).mean(0), count)
 
 
-def _drawn(k: Any, count: int) -> Any:
+def _drawn(k: Value, count: int) -> Value:
     """An estimate of k from so many data, drawn towards ½ as ten more would draw it."""
     return (count * k + 5) / (count + 10)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from vaelab import checks
+from vaelab.records import BINARIZE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -72,7 +73,7 @@ training_options = options(
     click.option("--device", help="cpu, cuda, cuda:1, mps. [default: cuda if there is one]"),
     click.option(
         "--binarize",
-        type=click.Choice(("none", "dynamic", "static")),
+        type=click.Choice(BINARIZE),
         help="Train and judge on bits drawn with the grey levels. [default: none]",
     ),
     click.option("--precision", help="float32 or bfloat16. [default: float32]"),

@@ -24,6 +24,7 @@ from vaelab.cli.shared import (
     load_data,
     load_models,
 )
+from vaelab.records import BINARIZE
 
 FIGURES = ("latent", "reconstructions", "decode", "interpolation", "paths", "manifold", "history")
 WITHOUT_DATA = ("decode", "manifold", "history")
@@ -38,7 +39,7 @@ WITHOUT_DATA = ("decode", "manifold", "history")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @click.option(
     "--binarize",
-    type=click.Choice(("none", "dynamic", "static")),
+    type=click.Choice(BINARIZE),
     help="Judge on bits. [default: what it was trained on]",
 )
 @click.option("--limit", type=int, help="Use at most this many training and test data each.")
@@ -58,7 +59,6 @@ def evaluate(
     ((_, vae),) = load_models([model]).items()
     training_data, test = load_data(data or vae.data_["name"], limit)
     most = checks.integer("on", on)
-    checks.integer("samples", options["samples"], least=0)
     progress = Counter("log p(x)")
     figures = judge(vae, test, training_data, most=most, progress=progress, **options)
     click.echo(json.dumps(figures, indent=2) if as_json else details(figures))

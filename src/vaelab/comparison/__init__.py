@@ -13,14 +13,24 @@ import numpy as np
 
 from vaelab import checks, files, machine, storage
 from vaelab.comparison._jobs import STOP, Job, Progress, run
-from vaelab.comparison._judging import PARTICLES, evaluate, features_of
+from vaelab.comparison._judging import PARTICLES, evaluate, features_of, shown
 from vaelab.comparison._seeds import differences, over_seeds, run_names
 from vaelab.comparison._tables import details, rows, table
 from vaelab.estimator import VAE, load
 from vaelab.recipes import Recipe
 from vaelab.records import Dataset
 
-__all__ = ["METRICS", "Comparison", "compare", "details", "evaluate", "read", "rows", "table"]
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "compare",
+    "details",
+    "evaluate",
+    "read",
+    "rows",
+    "shown",
+    "table",
+]
 
 METRICS = "metrics.json"
 
@@ -154,7 +164,7 @@ def compare(
         objective=objective,
         training=training,
     )
-    names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
+    names = _names(recipes)
     checks.integer("particles", particles)
     folder = None if out is None else Path(out)
     job = Job(
@@ -212,7 +222,7 @@ def plan(
     """
     checks.seed(seed)
     checks.integer("seeds", seeds)
-    names = [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
+    names = _names(recipes)
     if not names or len(set(names)) < len(names):
         raise checks.ArgumentError(
             f"recipes = {names!r}, but different ones are needed, at least 1."
@@ -225,6 +235,10 @@ def plan(
     for vae in vaes.values():
         vae.resolved(shape)
     return vaes
+
+
+def _names(recipes: Sequence[str | Recipe]) -> list[str]:
+    return [recipe if isinstance(recipe, str) else recipe.name for recipe in recipes]
 
 
 def read(folder: str | os.PathLike[str]) -> Comparison:

@@ -92,8 +92,8 @@ class Job:
                 )
                 if self.folder is not None:
                     vae.save(self.folder / name, figures=figures)
-            codes = (evidence.among or vae.encode(self.train), evidence.codes)
-            latents = np.concatenate([part.loc for part in codes])
+            codes = (evidence.among, evidence.codes)
+            latents = np.concatenate([part.loc for part in codes if part is not None])
             elbos = evidence.terms.elbo
         vae.model_.cpu()  # results travel between processes
         return _Result(vae, figures, elbos, latents, notes)

@@ -94,7 +94,7 @@ def evaluate(
         And `parameters` and `binarize`.
     """
     kind = checks.choice("binarize", binarize or vae.training_.binarize, BINARIZE)
-    if features is None and samples:
+    if checks.integer("samples", samples, least=0) and features is None:
         features = features_of(train)
     return judge(
         Evidence(
@@ -114,9 +114,15 @@ def evaluate(
 
 def features_of(train: Dataset | None) -> Features | None:
     """What samples are judged by, learnt from data of at least two classes; else `None`."""
-    if train is None or train.y is None or len(np.unique(train.y)) < 2:
+    labels = _labels(train)
+    return None if train is None or labels is None else learn_features(train.x, labels, seed=0)
+
+
+def _labels(data: Dataset | None) -> np.ndarray | None:
+    """The labels of data of at least two classes; else `None`."""
+    if data is None or data.y is None or len(np.unique(data.y)) < 2:
         return None
-    return learn_features(train.x, train.y, seed=0)
+    return data.y
 
 
 def shown(data: Dataset, binarize: str) -> Dataset:
@@ -246,20 +252,18 @@ CLASSES = (
 
 
 def _classes(evidence: Evidence) -> dict[str, Any]:
-    test, train, among, codes = evidence.test, evidence.train, evidence.among, evidence.codes
-    if train is None or among is None or train.y is None or test.y is None:
+    known, labels = _labels(evidence.train), _labels(evidence.test)
+    among, codes, seed = evidence.among, evidence.codes, evidence.seed
+    if among is None or known is None or labels is None:
         return dict.fromkeys(CLASSES)
-    if len(np.unique(train.y)) < 2 or len(np.unique(test.y)) < 2:
-        return dict.fromkeys(CLASSES)
-    seed = evidence.seed
-    means = among.loc, train.y, codes.loc, test.y
-    drawn = among.sample(seed), train.y, codes.sample((seed + 1) % 2**32), test.y
+    means = among.loc, known, codes.loc, labels
+    drawn = among.sample(seed), known, codes.sample((seed + 1) % 2**32), labels
     figures = (
         metrics.knn_accuracy(*means),
         metrics.knn_accuracy(*drawn),
         metrics.linear_probe_accuracy(*means),
         metrics.linear_probe_accuracy(*drawn),
-        metrics.silhouette(codes.loc, test.y),
+        metrics.silhouette(codes.loc, labels),
     )
     return dict(zip(CLASSES, figures, strict=True))
 

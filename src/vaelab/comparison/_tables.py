@@ -24,14 +24,7 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _cell(name: str, form: str) -> Callable[[Mapping[str, Any]], str]:
-    def cell(figures: Mapping[str, Any]) -> str:
-        value = figures.get(name)
-        if value is None:
-            return "-"
-        spread = figures.get(f"{name}_se")
-        return format(value, form) + ("" if spread is None else f" ± {spread:{form}}")
-
-    return cell
+    return lambda figures: _with_error(name, form, figures) or "-"
 
 
 COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (

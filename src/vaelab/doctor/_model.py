@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.distributions import Distribution
 
 from vaelab import checks
+from vaelab.comparison import shown
 from vaelab.distributions import DiagonalNormal, seeded
 from vaelab.doctor import Finding
 from vaelab.doctor._data import word
@@ -25,7 +26,7 @@ from vaelab.objectives import ELBO
 from vaelab.priors import StandardNormal, Vamp
 from vaelab.recipes import RECIPES
 from vaelab.records import Dataset
-from vaelab.tensors import STATIC_SEED, as_tensor, binarized
+from vaelab.tensors import as_tensor
 
 __all__ = ["CHECKS", "examine"]
 
@@ -116,7 +117,8 @@ class Patient:
 @torch.no_grad()
 def _patient(vae: VAE, train: Dataset, test: Dataset, particles: int, seed: int) -> Patient:
     few, others = (
-        _shown(vae, data.limited(most)) for data, most in ((train, MOST_TRAIN), (test, MOST_TEST))
+        shown(data.limited(most), vae.training_.binarize)
+        for data, most in ((train, MOST_TRAIN), (test, MOST_TEST))
     )
     x, x_test = vae.checked(few), vae.checked(others)
     model = vae.model_
@@ -133,13 +135,6 @@ def _patient(vae: VAE, train: Dataset, test: Dataset, particles: int, seed: int)
         prior=model.prior(),
         seed=seed,
     )
-
-
-def _shown(vae: VAE, data: Dataset) -> Dataset:
-    """Data as bits, where the model was trained on bits drawn from grey levels."""
-    if vae.training_.binarize == "none":
-        return data
-    return replace(data, x=binarized(as_tensor(data.x), STATIC_SEED).numpy())
 
 
 def collapse(patient: Patient) -> Finding:

@@ -116,10 +116,10 @@ def train(
     held, rest = torch.from_numpy(some[:count]), torch.from_numpy(some[count:])
     settings = resolve(settings, x)
     fingerprint = fingerprint or _fingerprint(x, checkpoints)
-    if settings.binarize != "none":
-        check_data(x, tuple(x.shape[1:]), (0.0, 1.0))
     if settings.binarize == "static":
         x = binarized(x, STATIC_SEED)
+    elif settings.binarize == "dynamic":
+        check_data(x, tuple(x.shape[1:]), (0.0, 1.0))
     device = torch.device(str(settings.device))
     with seeded(seed):
         model = fresh(model).train()
