@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy
@@ -15,7 +14,7 @@ from vaelab.objectives import ELBO
 from vaelab.recipes import build
 from vaelab.records import Checkpoints, Dataset, Training
 from vaelab.tensors import binarized
-from vaelab.training import resolve, train
+from vaelab.training import train
 
 
 def test_bits_have_the_grey_levels_as_their_means() -> None:
@@ -107,30 +106,3 @@ def test_dynamic_bits_resume_exactly(train: Dataset, tmp_path: Path) -> None:
         whole.model_.state_dict().values(), again.model_.state_dict().values(), strict=True
     ):
         assert torch.equal(mine, theirs)
-
-
-def test_a_budget_of_steps_is_kept_to_the_step(train: Dataset) -> None:
-    vae = VAE("vae", batch_size=100, training={"steps": 16, "validation_fraction": 0.0}).fit(train)
-    assert [record["steps"] for record in vae.history_] == [6, 12, 16]
-    assert vae.training_.epochs == 3
-    rates = []
-    VAE(
-        "vae",
-        batch_size=100,
-        training={"steps": 16, "validation_fraction": 0.0},
-        callback=lambda event, values: rates.append(values.get("learning_rate")),
-    ).fit(train)
-    assert min(rate for rate in rates if rate is not None) < 0.02 * 4e-3, "the schedule ends there"
-
-
-def test_the_means_of_a_short_last_epoch_are_those_of_its_data(train: Dataset) -> None:
-    settings = {"validation_fraction": 0.0, "warmup_fraction": 0.0}
-    tiny = {"learning_rate": 1e-12, "batch_size": 100, "seed": 1}
-    short = VAE("vae", training={"steps": 8, **settings}, **tiny).fit(train).history_
-    assert short[1]["train_elbo"] == pytest.approx(short[0]["train_elbo"], rel=0.05)
-
-
-def test_steps_stand_above_epochs() -> None:
-    settings = resolve(Training(epochs=7, steps=10, batch_size=5), torch.zeros(100, 3))
-    assert (settings.epochs, settings.steps) == (1, 10)
-    assert np.isclose(settings.learning_rate or 0, 4e-3)

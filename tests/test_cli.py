@@ -74,7 +74,7 @@ def test_compare_does_the_main_job(run: Run) -> None:
     ]  # fmt: skip
     assert sorted(p.stem for p in (folder / "figures").iterdir()) == [
         "decode", "history", "interpolation", "kl", "latent", "manifold", "paths",
-        "reconstructions",
+        "reconstructions", "scores",
     ]  # fmt: skip
     page = (folder / "report.html").read_text()
     assert "vaelab compare blobs --epochs 1 --jobs 1 --particles 4" in page
@@ -212,8 +212,19 @@ def test_train_then_evaluate(run: Run) -> None:
     figures = json.loads(out)
     assert code == 0
     assert figures["elbo"] == pytest.approx(config["figures"]["elbo"])
+    code, out, err = run("evaluate", "m", "--particles", 2, "--json", "--save", "drawn")
+    assert json.loads(out)["particles"] == 2, "nothing else is on standard output"
+    assert err.endswith("drawn/scores.png\n")
+    assert Path("drawn/scores.png").read_bytes()[:4] == b"\x89PNG"
     code, out, _ = run("evaluate", "m", "--particles", 3)
     assert f"{figures['elbo']:.2f} ± {figures['elbo_se']:.2f}" in out
+
+
+def test_a_budget_of_minutes_is_recorded_with_its_steps(run: Run) -> None:
+    assert run("train", "linear", "blobs", "--budget-minutes", 0.02, "--out", "m")[0] == 0
+    settings = json.loads(Path("m/config.json").read_text())["training"]
+    assert settings["minutes"] == 0.02
+    assert settings["steps"] >= 1
 
 
 def test_encode_writes_codes_of_all_data(

@@ -178,7 +178,7 @@ def test_the_page_is_one_file_that_needs_nothing_else(page: str, folder: Path) -
     assert "http://" not in page
     assert "https://" not in page
     assert "<script" not in page
-    assert len(parsed.pictures) == 8
+    assert len(parsed.pictures) == 9
     for picture in parsed.pictures:
         assert len(picture["alt"]) > 20
         png = base64.b64decode(picture["src"].removeprefix("data:image/png;base64,"))
@@ -219,7 +219,9 @@ def test_vectors_get_a_report_without_pictures_of_data(tmp_path: Path) -> None:
     ]
     result = compare(["gaussian", "linear"], *parts, out=tmp_path / "v", epochs=1, particles=4)
     page = report.write(tmp_path / "v", result, Exhibits(result.models, *parts)).read_text()
-    assert [picture["id"] for picture in Page(page).pictures] == ["latent", "history", "kl"]
+    assert [picture["id"] for picture in Page(page).pictures] == [
+        "scores", "latent", "history", "kl",
+    ]  # fmt: skip
 
 
 def test_recipes_of_ones_own_are_compared(train: Dataset, test: Dataset) -> None:
@@ -231,9 +233,9 @@ def test_recipes_of_ones_own_are_compared(train: Dataset, test: Dataset) -> None
     ), "the same parts and the same seed"
 
 
-def test_every_figure_is_drawn(exhibits: Exhibits) -> None:
-    figures = report.draw(exhibits)
-    assert list(figures) == [*report.FIGURES, "kl"]
+def test_every_figure_is_drawn(exhibits: Exhibits, run: Comparison) -> None:
+    figures = report.draw(exhibits, run)
+    assert list(figures) == ["scores", *report.FIGURES, "kl"]
     assert all(plots.png_bytes(figure)[:4] == b"\x89PNG" for figure in figures.values())
 
 

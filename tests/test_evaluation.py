@@ -27,7 +27,7 @@ def vae(train: Dataset) -> VAE:
 
 @pytest.fixture(scope="module")
 def figures(vae: VAE, train: Dataset, test: Dataset) -> dict[str, object]:
-    return evaluate(vae, test, train, particles=100)
+    return evaluate(vae, test, train, particles=100, annealed=2)
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +38,31 @@ def vectors() -> Dataset:
     return Dataset(x.astype(np.float32), None, "vectors")
 
 
+def marginal(vae: VAE) -> MultivariateNormal:
+    """p(x) of a linear-Gaussian model."""
+    with torch.no_grad():
+        p = vae.model_.decode(torch.zeros(1, 2))
+        weights = vae.model_.decode(torch.eye(2)).mean - p.mean
+        return MultivariateNormal(p.mean[0], weights.T @ weights + torch.diag(p.variance[0]))
+
+
 def test_the_figures_of_a_linear_model_are_the_exact_ones(vectors: Dataset) -> None:
     """x = W z + b + noise: log p(x) is Gaussian, and I(x; z) = ½ ln det(I + WᵀW / σ²)."""
     vae = VAE("linear", epochs=60, seed=0).fit(vectors)
-    found = evaluate(vae, vectors, particles=200, most=None)
-    with torch.no_grad():
-        p = vae.model_.decode(torch.zeros(1, 2))
-        weights = torch.stack([vae.model_.decode(row[None]).mean[0] - p.mean[0] for row in
-                               torch.eye(2)], 1)  # fmt: skip
-        noise = p.variance[0]
-        exact = MultivariateNormal(p.mean[0], weights @ weights.T + torch.diag(noise))
-        log_p = exact.log_prob(torch.from_numpy(vectors.x))
-        told = 0.5 * torch.logdet(torch.eye(2) + weights.T @ (weights / noise[:, None]))
+    found = evaluate(vae, vectors, particles=200, most=None, annealed=10)
+    exact = marginal(vae)
+    log_p = exact.log_prob(torch.from_numpy(vectors.x))
+    noise = vae.model_.decode(torch.zeros(1, 2)).variance[0].detach()
+    told = 0.5 * torch.logdet(exact.covariance_matrix / noise)
+    assert abs(found["annealed_difference"]) < 0.1
+    assert found["annealed_count"] == 10
     assert found["log_likelihood"] == pytest.approx(float(log_p.mean()), abs=0.03)
     assert found["elbo"] <= found["log_likelihood"] + 0.03
     assert found["mutual_information"] == pytest.approx(float(told), abs=0.15)
     assert abs(found["marginal_kl"]) < 0.1
     assert found["unreliable"] < 0.05
     assert found["active_units"] == 2
+    assert "annealed_count" not in evaluate(vae, vectors, particles=2)
 
 
 def test_the_parts_add_up(figures: dict[str, float]) -> None:
@@ -92,6 +99,17 @@ def test_a_sound_posterior_is_not_flagged(vae: VAE, train: Dataset, test: Datase
         warnings.simplefilter("error")
         found = evaluate(vae, test, train, particles=100)
     assert found["unreliable"] < 0.5
+
+
+def test_annealing_finds_what_a_narrow_posterior_misses(vectors: Dataset) -> None:
+    narrow = FixedGaussian(MLP((6,), (2,)), scale=0.02)
+    recipe = replace(recipes.linear((6,)), posterior=narrow)
+    vae = VAE(recipe, epochs=10, seed=0).fit(vectors)
+    with pytest.warns(checks.VaelabWarning, match="cannot be trusted"):
+        found = evaluate(vae, vectors, particles=50, annealed=20)
+    assert found["annealed_difference"] > 5 * found["annealed_difference_se"]
+    exact = marginal(vae).log_prob(torch.from_numpy(vectors.limited(20).x)).mean()
+    assert found["annealed_log_likelihood"] == pytest.approx(float(exact), abs=0.15)
 
 
 def test_without_labels_nothing_is_said_of_classes(vae: VAE, test: Dataset) -> None:

@@ -28,7 +28,7 @@ FLOORS = {
     3: ["likelihoods", "posteriors", "priors"],
     4: ["model"],
     5: ["latent", "objectives"],
-    6: ["disentanglement", "generation", "importance", "information", "metrics"],
+    6: ["disentanglement", "fid", "generation", "importance", "information", "metrics"],
     7: ["recipes", "training"],
     8: ["storage", "testing"],
     9: ["estimator"],

@@ -56,6 +56,15 @@ def strips(names, images, originals=None):
     return plots.interpolation(given, starts=ends, ends=ends, originals=originals)
 
 
+def scored(latent=2, **more):
+    return {
+        "elbo": -140.0, "elbo_se": 0.5, "log_likelihood": -138.0, "log_likelihood_se": 1.0,
+        "rate": 7.0, "distortion": 133.0, "kl_per_dimension": [7.0 / latent] * latent,
+        "mutual_information": 5.0, "marginal_kl": 2.0, "knn_accuracy": 0.8, "silhouette": -0.2,
+        "precision": 0.9, "density": 1.6, "mig": None,
+    } | more  # fmt: skip
+
+
 LINE = np.linspace([-1, -1], [1, 1], 9)
 X = np.linspace(0.5, 3, 9)
 CASES = {
@@ -95,6 +104,9 @@ CASES = {
     "comparison, no difference": lambda: plots.kl_comparison(
         10.0 ** (X * 3), {"KL": (10.0 ** (X * 3), 10.0 ** (X * 3))}, xlabel="costs $1 or $2"
     ),
+    "scores": lambda: plots.scores({m: scored(elbo=-140.0 - k) for k, m in enumerate(MODELS)}),
+    "scores, eight": lambda: plots.scores({m: scored(9, mig=0.1, sap=None) for m in MANY}),
+    "scores, one": lambda: plots.scores({"vae": scored(1, elbo_se=None, mig=0.5)}),
     "image grid": lambda: plots.image_grid(GREY, columns=2),
     "image grid, one pixel": lambda: plots.image_grid(np.zeros((1, 1, 1, 1))),
     "image grid, tall": lambda: plots.image_grid(TALL),
@@ -465,3 +477,28 @@ def test_prior_circles_can_be_drawn_for_some_models_only() -> None:
     figure = plots.latent_map({"vae": z, "vamp": z}, prior_circles=["vae"])
     drawn = [any("σ" in text.get_text() for text in ax.texts) for ax in figure.axes]
     assert drawn == [True, False]
+
+
+def test_scores_stand_where_their_values_are():
+    figure = plots.scores({"vae": scored(), "conv": scored(rate=9.0, distortion=128.0)})
+    panels = {ax.get_title(loc="left"): ax for ax in figure.axes}
+    assert "Factors in the code" not in panels, "no model has them"
+    bounds = panels["Bounds"]
+    bars = [bar.get_segments()[0][:, 0] for bar in bounds.collections]
+    np.testing.assert_allclose(bars[0], [-140 - 1.96 * 0.5, -140 + 1.96 * 0.5])
+    np.testing.assert_allclose(bars[1], [-138 - 1.96, -138 + 1.96])
+    points = [line.get_xydata()[0].tolist() for line in panels["Rate and distortion"].lines[:2]]
+    assert points == [[7.0, 133.0], [9.0, 128.0]]
+    equal = panels["Rate and distortion"].lines[2:]
+    assert sorted(sum(line.get_xy1()) for line in equal) == [137.0, 140.0]
+    assert {line.get_slope() for line in equal} == {-1}
+    bars = panels["Parts of the rate"].patches
+    assert [(bar.get_x(), bar.get_width()) for bar in bars[:2]] == [(0.0, 5.0), (5.0, 2.0)]
+    labels = [label.get_text() for label in panels["Classes in the code"].get_yticklabels()]
+    heights = dict(zip(labels, panels["Classes in the code"].get_yticks(), strict=True))
+    drawn = {round(line.get_ydata()[0]): line.get_xdata()[0] for line in
+             panels["Classes in the code"].lines[:2]}  # fmt: skip
+    assert drawn[heights["silhouette"]] == -0.2
+    assert drawn[heights["15 neighbours"]] == 0.8
+    assert panels["Classes in the code"].get_xlim()[0] < -0.2
+    assert panels["Samples"].get_xlim()[1] >= 1.6

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -54,6 +55,7 @@ def main(figure: Figure) -> None:
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--particles", type=int, default=5_000, help="of log p(x)")
     parser.add_argument("--images", type=int, default=10_000, help="of the test set, for log p(x)")
+    parser.add_argument("--again", action="store_true", help="judge what was trained before")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     with machine.torch_threads(given.threads):
@@ -82,8 +84,12 @@ def _run(figure: Figure, seed: int, given: argparse.Namespace) -> dict[str, Any]
     recipe = figure.recipe(train.shape)
     if given.epochs is not None:
         recipe = replace(recipe, training=replace(recipe.training, epochs=given.epochs))
-    vae = vaelab.VAE(recipe, seed=seed).fit(train)
-    vae.save(HERE / "models" / f"{figure.name}-{seed}")
+    folder = HERE / "models" / f"{figure.name}-{seed}"
+    if given.again:
+        vae = vaelab.load(folder)
+    else:
+        vae = vaelab.VAE(recipe, seed=seed).fit(train)
+        vae.save(folder)
     began = time.perf_counter()
     figures = evaluate(vae, test, particles=given.particles, most=given.images, seed=0)
     return {
@@ -107,25 +113,48 @@ the standard error over data (for several seeds, the standard deviation over the
 
 
 def write_table() -> None:
-    """Writes `RESULTS.md` from what is kept in `results/`."""
+    """Writes `RESULTS.md`: a row for each figure of each script, run or not."""
     rows, notes = [], []
-    for path in sorted(RESULTS.glob("*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        runs = found["runs"]
-        seconds = mean(run["training_seconds"] for run in runs)
-        for name, published in found["published"].items():
-            values = [run[name] for run in runs]
-            spread = stdev(values) if len(values) > 1 else runs[0][f"{name}_se"]
-            ours = f"{mean(values):.2f} ± {spread:.2f}, {len(values)} seed{'s'[: len(values) > 1]}"
-            difference = f"{mean(values) - published:+.2f}"
-            cells = [f"[{found['paper']}]({found['address']}): {found['what']}", f"`{name}`"]
-            cells += [f"{published:.2f}", ours, difference, f"{seconds:,.0f}"]
-            rows.append("| " + " | ".join([*cells, f"{found['date']}, {found['machine']}"]) + " |")
-        asked = f"--seeds {len(runs)} --particles {found['particles']} --images {found['images']}"
-        notes.append(
-            f"- `python benchmarks/papers/{path.stem}.py {asked}`: {found['ours']}. For "
-            f"{runs[0]['unreliable']:.0%} of the images the weights behind `log_likelihood` have a "
-            "heavy tail (see `vaelab.importance.unreliable`)."
-        )
+    for figure in _figures():
+        path = RESULTS / f"{figure.name}.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        for name, published in figure.published.items():
+            cells = [f"[{figure.paper}]({figure.address}): {figure.what}", f"`{name}`"]
+            cells += [f"{published:.2f}", *(_cells(found, name, published) if found else NOT_RUN)]
+            rows.append("| " + " | ".join(cells) + " |")
+        notes.append(_note(figure, found))
     text = HEAD + "\n".join(rows) + "\n\n## What differs\n\n" + "\n".join(notes) + "\n"
     write_atomically(HERE / "RESULTS.md", text)
+
+
+NOT_RUN = ["not run", "–", "–", "–"]
+
+
+def _figures() -> list[Figure]:
+    """Those of the scripts that lie here."""
+    names = sorted(path.stem for path in HERE.glob("*.py") if path.stem != Path(__file__).stem)
+    return [import_module(name).FIGURE for name in names]
+
+
+def _cells(found: Mapping[str, Any], name: str, published: float) -> list[str]:
+    runs = found["runs"]
+    values = [run[name] for run in runs]
+    spread = stdev(values) if len(values) > 1 else runs[0][f"{name}_se"]
+    return [
+        f"{mean(values):.2f} ± {spread:.2f}, {len(values)} seed{'s'[: len(values) > 1]}",
+        f"{mean(values) - published:+.2f}",
+        f"{mean(run['training_seconds'] for run in runs):,.0f}",
+        f"{found['date']}, {found['machine']}",
+    ]
+
+
+def _note(figure: Figure, found: Mapping[str, Any] | None) -> str:
+    command = f"python benchmarks/papers/{figure.name}.py"
+    if found is None:
+        return f"- `{command}` (not run: it takes hours without a GPU): {figure.ours}."
+    runs = found["runs"]
+    asked = f"--seeds {len(runs)} --particles {found['particles']} --images {found['images']}"
+    return (
+        f"- `{command} {asked}`: {figure.ours}. For {runs[0]['unreliable']:.0%} of the images the "
+        "weights behind `log_likelihood` have a heavy tail (see `vaelab.importance.unreliable`)."
+    )

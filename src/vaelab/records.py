@@ -125,6 +125,9 @@ class Training:
     Attributes:
         epochs: Passes over the training data.
         steps: Steps in all, whatever `epochs` says; the last pass may end before the data do.
+        minutes: Minutes in all, instead of epochs: what trains in them on this machine is measured
+            at the start and becomes `steps`, with which the run is kept, resumed and can be
+            repeated; where `steps` are given, minutes mean nothing.
         batch_size: Data a step.
         learning_rate: Adam's largest; it rises over the first `warmup_fraction` of the steps
             and falls to zero along a cosine over the rest. By default 0.004, times √(B / 128) for
@@ -153,6 +156,7 @@ class Training:
 
     epochs: int | None = None
     steps: int | None = None
+    minutes: float | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
     warmup_fraction: float = 0.15
@@ -172,7 +176,7 @@ class Training:
                 checks.integer(name, getattr(self, name))
         checks.number("warmup_fraction", self.warmup_fraction, least=0, most=0.99)
         checks.number("weight_decay", self.weight_decay, least=0)
-        for name in ("learning_rate", "clip_norm"):
+        for name in ("minutes", "learning_rate", "clip_norm"):
             if getattr(self, name) is not None:
                 checks.number(name, getattr(self, name), above=0)
         checks.number("validation_fraction", self.validation_fraction, least=0, most=0.9)

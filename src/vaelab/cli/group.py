@@ -65,6 +65,7 @@ training_options = options(
     click.option("--latent-dim", type=int, default=2, show_default=True, help="Latent dimensions."),
     click.option("--epochs", type=int, help="Passes over the data. [default: by their number]"),
     click.option("--budget-steps", "steps_in_all", type=int, help="Steps, instead of epochs."),
+    click.option("--budget-minutes", "minutes", type=float, help="Minutes, instead of epochs."),
     click.option("--batch-size", type=int, help="Data a step. [default: by their number]"),
     click.option("--learning-rate", type=float, help="Adam's largest. [default: the recipe's]"),
     click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random."),

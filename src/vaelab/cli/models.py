@@ -36,6 +36,10 @@ WITHOUT_DATA = ("decode", "manifold", "history")
 @click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
 @click.option("--on", type=int, default=2000, show_default=True, help="Test data for log p(x).")
 @click.option("--samples", type=int, default=5000, show_default=True, help="Judged; 0 for none.")
+@click.option(
+    "--annealed", type=int, default=0, show_default=True, help="Test data to check log p(x) on."
+)
+@click.option("--fid", is_flag=True, help="Judge samples by FID too (needs 'vaelab[fid]').")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @click.option(
     "--binarize",
@@ -44,24 +48,35 @@ WITHOUT_DATA = ("decode", "manifold", "history")
 )
 @click.option("--limit", type=int, help="Use at most this many training and test data each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@figure_options
 def evaluate(
-    model: str, data: str | None, on: int, limit: int | None, as_json: bool, **options: Any
+    model: str,
+    data: str | None,
+    on: int,
+    limit: int | None,
+    as_json: bool,
+    save: Path | None,
+    show: bool,
+    **options: Any,
 ) -> None:
-    """Print the figures of a model on test data.
+    """Print the figures of a model on test data; --save and --show draw them too.
 
     \b
     Example:  vaelab evaluate runs/mnist/vae --particles 500
     """
     from vaelab.comparison import details
     from vaelab.comparison import evaluate as judge
+    from vaelab.plots import scores
     from vaelab.progress import Counter
 
-    ((_, vae),) = load_models([model]).items()
+    ((name, vae),) = load_models([model]).items()
     training_data, test = load_data(data or vae.data_["name"], limit)
     most = checks.integer("on", on)
     progress = Counter("log p(x)")
     figures = judge(vae, test, training_data, most=most, progress=progress, **options)
     click.echo(json.dumps(figures, indent=2) if as_json else details(figures))
+    if save is not None or show:
+        deliver({"scores": scores({name: figures})}, save, show, quiet=as_json)
 
 
 @click.command()

@@ -203,7 +203,7 @@ def _compare(
     click.echo(json.dumps(result.document(), indent=2) if options["as_json"] else str(result))
     shown = {name: plan[name] for name in ("point", "ends", "steps")}
     exhibits = Exhibits(result.models, train, test, latents=result.latents, **shown)
-    figures = report.draw(exhibits)
+    figures = report.draw(exhibits, result)
     page = report.write(folder, result, exhibits, command=command(), figures=figures)
     if options["show"]:
         show_all(list(figures.values()))

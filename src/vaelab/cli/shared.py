@@ -54,13 +54,19 @@ def exhibits(models: Sequence[str], data: str | bool | None, **shown: Any) -> Ex
     return Exhibits(loaded, train, test, **shown)
 
 
-def deliver(figures: Mapping[str, Figure], save: Path | None, show: bool) -> None:
-    """Saves figures, or shows them, or both; with neither asked for, saves them."""
+def deliver(
+    figures: Mapping[str, Figure], save: Path | None, show: bool, *, quiet: bool = False
+) -> None:
+    """Saves figures, or shows them, or both; with neither asked for, saves them.
+
+    Their paths are printed, on standard error if `quiet`.
+    """
     from vaelab import plots
 
     if save is not None or not show:
         for name, figure in figures.items():
-            click.echo(plots.save(figure, (save or Path("figures")) / f"{name}.png"))
+            path = plots.save(figure, (save or Path("figures")) / f"{name}.png")
+            click.echo(path, err=quiet)
     if show:
         show_all(list(figures.values()))
 
@@ -112,6 +118,7 @@ def trained_with(options: Mapping[str, Any]) -> dict[str, Any]:
         ("compile", options["compile_"]),
         ("binarize", options["binarize"]),
         ("steps", options["steps_in_all"]),
+        ("minutes", options["minutes"]),
     ):
         if value is not None:
             groups["training"][name] = value

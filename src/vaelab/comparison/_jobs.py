@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,7 +113,10 @@ class Job:
         if self.folder is None or not self.resume or not storage.is_model(self.folder / name):
             return None
         there, recipe = load(self.folder / name), vae.resolved(self.train.shape)
-        settings = resolve(recipe.training, as_tensor(self.train.x))
+        settings = recipe.training
+        if settings.minutes is not None and settings.steps is None:
+            settings = replace(settings, steps=there.training_.steps)
+        settings = resolve(settings, as_tensor(self.train.x))
         data = str(there.data_["fingerprint"])
         was = identity(there.model_, there.recipe_.objective, there.training_, there.seed, data)
         now = identity(recipe.model(), recipe.objective, settings, vae.seed, self.train.fingerprint)

@@ -50,6 +50,8 @@ def evaluate(
     seed: int = 0,
     binarize: str | None = None,
     samples: int = SAMPLES,
+    annealed: int = 0,
+    fid: bool = False,
     features: Features | FeatureMap | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -68,16 +70,21 @@ def evaluate(
             drawn once, by a fixed seed, as the model was trained with one or the other; `None`
             takes what it was trained with.
         samples: How many samples are judged; 0 judges none.
+        annealed: On how many of the test data log p(x) is checked by annealed importance sampling,
+            which takes seconds for each; 0 checks none.
+        fid: Whether samples of images are judged by FID too; see `vaelab.fid`.
         features: Maps data to the features that samples are judged by; by default a classifier
             learnt from `train` with seed 0, see `vaelab.generation.learn_features`.
-        progress: Hears of the log-likelihood's particles: how many are done, and of how many.
+        progress: Hears of what takes long: how much of an estimate is done, and of how much.
 
     Returns:
         In nats per datum, with standard errors over data (`..._se`): `elbo`, `rate`,
         `distortion`, `log_likelihood`. With it, `particles`, `log_likelihood_count`, and whether
         to trust it: `effective_particles` and `tail_index` (medians over data; see
         `vaelab.importance.Weighed`) and `unreliable`, the share of data whose weights have too
-        heavy a tail; `None` with fewer than 25 particles.
+        heavy a tail; `None` with fewer than 25 particles. With a check, `annealed_log_likelihood`,
+        `annealed_count` and `annealed_difference`, by how much it is above the other estimate on
+        the same data: well above 0, the other is too low, as where q(z|x) misses modes.
 
         Of the code: `active_units`, `kl_per_dimension` (a list), and `mutual_information`,
         `marginal_kl`, `total_correlation` and `dimension_kl`, see `vaelab.information`.
@@ -87,13 +94,15 @@ def evaluate(
 
         Of samples, see `vaelab.generation.judge_samples`: `precision`, `recall`, `density`,
         `coverage`, and with a classifier `classifier_frechet`, `class_entropy` and
-        `classifier_accuracy` (its own, on the test data); none without labels or features.
+        `classifier_accuracy` (its own, on the test data); none without labels or features. And
+        `fid`, if asked for.
 
         Of known factors, where there are some: see `vaelab.disentanglement`.
 
         And `parameters` and `binarize`.
     """
     kind = checks.choice("binarize", binarize or vae.training_.binarize, BINARIZE)
+    checks.integer("annealed", annealed, least=0)
     if checks.integer("samples", samples, least=0) and features is None:
         features = features_of(train)
     return judge(
@@ -106,6 +115,8 @@ def evaluate(
             most=most,
             seed=seed,
             samples=samples,
+            annealed=annealed,
+            fid=fid,
             features=features,
             progress=progress,
         )
@@ -144,6 +155,8 @@ class Evidence:
     most: int | None = JUDGED
     seed: int = 0
     samples: int = SAMPLES
+    annealed: int = 0
+    fid: bool = False
     features: Features | FeatureMap | None = None
     progress: Progress | None = None
 
@@ -196,15 +209,19 @@ def _means(named: dict[str, np.ndarray]) -> dict[str, Any]:
     return figures
 
 
-def _log_likelihood(evidence: Evidence) -> dict[str, Any]:
-    particles, judged = evidence.particles, evidence.test.limited(evidence.most)
-    weighed = importance.weigh(
+def _weighed(evidence: Evidence, judged: Dataset) -> importance.Weighed:
+    return importance.weigh(
         evidence.vae.model_,
         evidence.vae.checked(judged),
-        particles=particles,
+        particles=evidence.particles,
         seed=evidence.seed,
         progress=evidence.progress,
     )
+
+
+def _log_likelihood(evidence: Evidence) -> dict[str, Any]:
+    particles, judged = evidence.particles, evidence.test.limited(evidence.most)
+    weighed = _weighed(evidence, judged)
     enough = particles >= importance.LEAST
     share = importance.unreliable(weighed, particles) if enough else None
     if share is not None and share > DOUBTED:
@@ -223,6 +240,21 @@ def _log_likelihood(evidence: Evidence) -> dict[str, Any]:
         "tail_index": float(np.median(weighed.tail_index)) if enough else None,
         "unreliable": share,
     }
+
+
+def _annealed(evidence: Evidence) -> dict[str, Any]:
+    if evidence.annealed == 0:
+        return {}
+    judged = evidence.test.limited(evidence.annealed)
+    checked = importance.annealed(
+        evidence.vae.model_,
+        evidence.vae.checked(judged),
+        seed=evidence.seed,
+        progress=evidence.progress,
+    ).log_likelihood
+    above = checked - _weighed(evidence, judged).log_likelihood
+    figures = _means({"annealed_log_likelihood": checked, "annealed_difference": above})
+    return figures | {"annealed_count": len(judged)}
 
 
 def _code(evidence: Evidence) -> dict[str, Any]:
@@ -279,6 +311,16 @@ def _samples(evidence: Evidence) -> dict[str, Any]:
     return figures
 
 
+def _fid(evidence: Evidence) -> dict[str, Any]:
+    if not evidence.fid:
+        return {}
+    from vaelab.fid import fid
+
+    real = evidence.given
+    fake = evidence.vae.sample(min(len(real), evidence.samples), seed=evidence.seed)
+    return {"fid": fid(real.limited(len(fake)).x, fake)}
+
+
 def _factors(evidence: Evidence) -> dict[str, Any]:
     """Of all data at hand, trained on or not: few data bias the scores, a good fit does not."""
     codes, factors = [evidence.codes.loc], [evidence.test.factors]
@@ -294,9 +336,11 @@ def _factors(evidence: Evidence) -> dict[str, Any]:
 PARTS: tuple[Callable[[Evidence], dict[str, Any]], ...] = (
     _bounds,
     _log_likelihood,
+    _annealed,
     _code,
     _classes,
     _samples,
+    _fid,
     _factors,
 )
 """What a model is judged by, in the order of the table."""

@@ -15,6 +15,7 @@ from vaelab.plots._canvas import model_colours, png_bytes, save, show
 from vaelab.plots._curves import history, kl_comparison, kl_densities
 from vaelab.plots._images import decoded, image_grid, interpolation, manifold, reconstructions
 from vaelab.plots._latent import latent_map
+from vaelab.plots._scores import scores
 
 __all__ = [
     "decoded",
@@ -29,5 +30,6 @@ __all__ = [
     "png_bytes",
     "reconstructions",
     "save",
+    "scores",
     "show",
 ]

@@ -32,11 +32,12 @@ class _Picture:
     alt: str
 
 
-def draw(exhibits: Exhibits) -> dict[str, Figure]:
+def draw(exhibits: Exhibits, comparison: Comparison) -> dict[str, Figure]:
     """All figures that suit the data, by name: vectors have no pictures of data."""
     shape = next(iter(exhibits.models.values())).model_.shape
     wanted = FIGURES if len(shape) == 3 else ("latent", "paths", "history")
-    return {name: FIGURES[name](exhibits) for name in wanted} | {"kl": kl_figure()}
+    figures = {name: FIGURES[name](exhibits) for name in wanted}
+    return {"scores": plots.scores(comparison.figures), **figures, "kl": kl_figure()}
 
 
 def write(
@@ -61,7 +62,7 @@ def write(
     """
     folder = Path(folder)
     pictures = {}
-    for name, figure in (figures or draw(exhibits)).items():
+    for name, figure in (figures or draw(exhibits, comparison)).items():
         png = plots.png_bytes(figure)
         files.write_atomically(folder / "figures" / f"{name}.png", png)
         source = "data:image/png;base64," + base64.b64encode(png).decode()
@@ -116,6 +117,7 @@ _ABOVE = {
 """Figures that stand in the page's first table."""
 
 _ALT = {
+    "scores": "Panels of bounds, rate and distortion, classes and samples, a colour a model",
     "latent": "Scatter plots of the latent coordinates of every datum, a panel a model, by class",
     "reconstructions": "Grid of pictures: an example of each class and its reconstructions",
     "decode": "Pictures that the models decode the same latent point to, side by side",

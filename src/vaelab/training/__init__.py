@@ -8,8 +8,11 @@ ends with the same bits as one that was not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -25,6 +28,7 @@ from vaelab.objectives import Objective
 from vaelab.parts import Part, fresh
 from vaelab.records import Callback, Checkpoints, Dataset, Training
 from vaelab.tensors import STATIC_SEED, binarized, check_data, to_float
+from vaelab.training._budget import earlier_steps, steps_within
 from vaelab.training._keeper import Keeper
 from vaelab.training._loop import Loop
 from vaelab.training._settings import (
@@ -76,6 +80,8 @@ def train(
     callback: Callback | None = None,
     checkpoints: Checkpoints | None = None,
     fingerprint: str | None = None,
+    keep: bool = False,
+    constant: bool = False,
 ) -> Trained:
     """Trains a copy of `model`, from fresh weights, to minimise `objective`.
 
@@ -98,6 +104,8 @@ def train(
             ends, with `"end"`; what it raises ends training, after the state was kept.
         checkpoints: Where to keep the state.
         fingerprint: What tells the data from others; by default, that of a `Dataset` of `x`.
+        keep: Whether to go on from the weights that `model` has, instead of fresh ones.
+        constant: Whether the learning rate is the largest all along.
 
     Returns:
         The trained model, its history and the settings used.
@@ -122,19 +130,11 @@ def train(
         check_data(x, tuple(x.shape[1:]), (0.0, 1.0))
     device = torch.device(str(settings.device))
     with seeded(seed):
-        model = fresh(model).train()
-        for part in model.parts.values():
-            cast("Part", part).start(to_float(x[rest]))
-        loop = Loop(
-            model.to(device),
-            objective,
-            _resident(x, device),
-            held,
-            settings=settings,
-            shuffler=shuffler,
-            seed=seed,
-            callback=callback,
-        )
+        model = (copy.deepcopy(model) if keep else _begun(model, x[rest])).train().to(device)
+        begin = partial(Loop, objective=objective, x=_resident(x, device), held=held, seed=seed)
+        begin = partial(begin, constant=constant)
+        settings = _budgeted(settings, x, model, begin, checkpoints)
+        loop = begin(model, settings=settings, shuffler=shuffler, callback=callback)
         try:
             if checkpoints is None:
                 loop.run()
@@ -146,6 +146,38 @@ def train(
             if callback is not None:
                 callback("end", {"steps": loop.steps, "finished": float(loop.finished)})
     return Trained(loop.conclude(), loop.history, settings)
+
+
+def _begun(model: Model, x: Tensor) -> Model:
+    """A copy with fresh weights that start from data at rest."""
+    model = fresh(model)
+    for part in model.parts.values():
+        cast("Part", part).start(to_float(x))
+    return model
+
+
+def _budgeted(
+    settings: Training,
+    x: Tensor,
+    model: Model,
+    begin: Callable[..., Loop],
+    checkpoints: Checkpoints | None,
+) -> Training:
+    """The settings with minutes, if they are the budget, made steps; as before if resumed."""
+    if settings.minutes is None or settings.steps is not None:
+        return settings
+    steps = None
+    if checkpoints is not None and checkpoints.resume:
+        steps = earlier_steps(Path(checkpoints.folder), settings.minutes)
+    if steps is None:
+
+        def trial() -> Loop:
+            shuffler = torch.Generator().manual_seed(0)
+            return begin(copy.deepcopy(model), settings=settings, shuffler=shuffler, callback=None)
+
+        with seeded(0):
+            steps = steps_within(settings.minutes, trial)
+    return resolve(replace(settings, steps=steps), x)
 
 
 @contextmanager

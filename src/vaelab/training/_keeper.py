@@ -163,7 +163,7 @@ class Keeper:
     def _compare(self, there: dict[str, Any], *, finished: bool) -> None:
         here = self.identity
         was, now = there["training"], here["training"]
-        budget = {name: was.get(name) for name in ("epochs", "steps")}
+        budget = {name: was.get(name) for name in ("epochs", "steps", "minutes")}
         if finished and all((was[name] or 0) <= (now[name] or 0) for name in budget):
             here = here | {"training": now | budget}
         found = difference(there, here)

@@ -53,6 +53,7 @@ class Loop:
         shuffler: Where the order of the data comes from.
         seed: Seed of the validation's draws.
         callback: Called with `"step"` or `"epoch"` and named values.
+        constant: Whether the learning rate is the largest all along.
 
     Attributes:
         steps, epoch, position: Steps taken, epochs completed, batches seen of the current epoch.
@@ -72,8 +73,9 @@ class Loop:
         shuffler: torch.Generator,
         seed: int,
         callback: Callback | None,
+        constant: bool = False,
     ) -> None:
-        self.model, self.callback = model, callback
+        self.model, self.callback, self.constant = model, callback, constant
         self.settings, self.shuffler, self.seed = settings, shuffler, seed
         self.device = next(model.parameters()).device
         self.x, self.valid = x, x[held]
@@ -227,7 +229,9 @@ class Loop:
     def learning_rate(self, step: int) -> float:
         """Adam's rate at a step: a linear rise, then half a cosine, times what recoveries left."""
         rise = self.settings.warmup_fraction * self.total
-        if step < rise:
+        if self.constant:
+            share = 1.0
+        elif step < rise:
             share = (step + 1) / (rise + 1)
         else:
             share = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, self.total - rise)))

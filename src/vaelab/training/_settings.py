@@ -129,7 +129,7 @@ def identity(
     return {
         "model": parts,
         "objective": {"objective": objective.name, **vars(objective)},
-        "training": asdict(settings),
+        "training": {"minutes": settings.minutes, **asdict(settings)},  # told before their steps
         "seed": seed,
         "data": data,
     }
