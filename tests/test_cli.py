@@ -37,6 +37,7 @@ def _blobs(
 
     monkeypatch.setattr("vaelab.data.load", load)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAELAB_QUIET", "")  # to be put back
     before = warnings.showwarning
     yield
     warnings.showwarning = before
@@ -69,8 +70,8 @@ def test_compare_does_the_main_job(run: Run) -> None:
     assert err == "report: runs/blobs/report.html\n"
     folder = Path("runs/blobs")
     assert sorted(p.name for p in folder.iterdir()) == [
-        ".lock", "conv", "figures", "fixed-variance", "metrics.json", "report.html", "run.json",
-        "vae",
+        ".lock", "config.toml", "conv", "figures", "fixed-variance", "metrics.json", "report.html",
+        "run.json", "vae",
     ]  # fmt: skip
     assert sorted(p.stem for p in (folder / "figures").iterdir()) == [
         "decode", "history", "interpolation", "kl", "latent", "manifold", "paths",
@@ -499,3 +500,69 @@ def test_start_up_is_light() -> None:
     code = "import sys; from vaelab.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
     check = code + "\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, timeout=60)
+
+
+CONFIG = """
+data = "blobs"
+recipes = ["vae", "linear"]
+epochs = 1
+particles = 2
+jobs = 1
+at = [0.1, -0.2]
+[training]
+clip_norm = 50.0
+compile = false
+[objective]
+warmup_epochs = 1
+"""
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(run: Run) -> None:
+    Path("my.toml").write_text(CONFIG)
+    code, _, err = run("compare", "--config", "my.toml", "--recipes", "vae", "--out", "a")
+    assert (code, err) == (0, "report: a/report.html\n")
+    record = json.loads(Path("a/run.json").read_text())
+    assert record["recipes"] == ["vae"]
+    assert record["point"] == [0.1, -0.2]
+    settings = json.loads(Path("a/vae/config.json").read_text())
+    assert settings["training"]["clip_norm"] == 50.0
+    assert settings["training"]["epochs"] == 1
+    assert settings["objective"]["warmup_epochs"] == 1
+    again = run("compare", "--config", "a/config.toml", "--out", "b", "--quiet")
+    assert again[0] == 0
+    assert again[2] == "", "not even where the report is"
+    first, second = (json.loads(Path(f"{f}/metrics.json").read_text()) for f in "ab")
+    assert first["models"]["vae"]["elbo"] == second["models"]["vae"]["elbo"]
+
+
+def test_a_model_folder_tells_the_options_it_was_trained_with(run: Run) -> None:
+    assert run("train", "vae", "blobs", "--epochs", 1, "--seed", 3, "--out", "a")[0] == 0
+    assert run("train", "vae", "--config", "a/config.toml", "--out", "b")[0] == 0
+    weights = [Path(f"{f}/model.safetensors").read_bytes() for f in "ab"]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "epoch = 1",
+            "error: --config my.toml: key = 'epoch' is not known; did you mean 'epochs'?",
+        ),
+        ("epochs = ", "error: --config my.toml is not TOML: Invalid value (at end of document)."),
+        ("epochs = 'many'", "error: Invalid value for '--epochs': 'many' is not a valid integer."),
+        ("[training]\nclip = 1", "error: setting of training = 'clip' is not known"),
+    ],
+)
+def test_a_file_of_options_that_is_wrong_is_named(run: Run, text: str, message: str) -> None:
+    Path("my.toml").write_text(text)
+    code, out, err = run("train", "vae", "blobs", "--config", "my.toml")
+    assert code in {1, 2}
+    assert err.startswith(message)
+    assert (out, err.count("\n")) == ("", 1)
+    assert not Path("runs").exists()
+
+
+def test_a_file_of_options_that_is_missing_is_named(run: Run) -> None:
+    wanted = (1, "", "error: --config none.toml: there is no such file.\n")
+    assert run("train", "vae", "blobs", "--config", "none.toml") == wanted

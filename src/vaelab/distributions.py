@@ -111,7 +111,8 @@ class _BernoulliScore(torch.autograd.Function):
         factors = math.gcd(size, 64)
         certainty = work.view(*batch, factors, size // factors).prod(-2).log_().sum(-1)
         torch.clamp_min(logits, 0, out=work)  # memory in the cache is quicker than new memory
-        ctx.save_for_backward(logits, x, torch.sub(x, mean, out=mean))
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(logits, x, torch.sub(x, mean, out=mean))
         return certainty.sub_(work.addcmul_(x, logits, value=-1).sum(-1))
 
     @staticmethod

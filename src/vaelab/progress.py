@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Counter", "Download", "TrainingBar"]
+__all__ = ["QUIET", "Counter", "Download", "TrainingBar"]
+
+QUIET = "VAELAB_QUIET"
+"""A variable of the environment that, set to anything, silences bars and notices."""
 
 INTERVAL = 0.2
 """Seconds between two redrawings."""
@@ -108,7 +112,7 @@ def _bar(name: str, position: int, *, total: int | None, bytes_: bool = False) -
         total=total,
         position=position,
         leave=False,
-        disable=None,  # draws nothing unless the file is a terminal
+        disable=True if os.environ.get(QUIET) else None,  # None: unless the file is a terminal
         file=sys.stderr,
         unit="B" if bytes_ else "step",
         unit_scale=bytes_,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from vaelab import checks
+from vaelab.cli.config import config_option
+from vaelab.progress import QUIET
 from vaelab.records import BINARIZE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -61,7 +64,21 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
+def _hush(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Lets this process and those it starts draw no bars and tell no notices."""
+    if value:
+        os.environ[QUIET] = "1"
+
+
+quiet_option = click.option(
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_hush,
+    help="No progress and no notices, only results, warnings and errors.",
+)
 training_options = options(
+    config_option,
     click.option("--latent-dim", type=int, default=2, show_default=True, help="Latent dimensions."),
     click.option("--epochs", type=int, help="Passes over the data. [default: by their number]"),
     click.option("--budget-steps", "steps_in_all", type=int, help="Steps, instead of epochs."),
@@ -95,6 +112,7 @@ training_options = options(
         help="Longest time between checkpoints.",
     ),
     click.option("--resume", is_flag=True, help="Continue an interrupted run, to the same bits."),
+    quiet_option,
 )
 figure_options = options(
     click.option("--save", type=click.Path(path_type=Path), help="Folder for the figures."),

@@ -16,6 +16,7 @@ from vaelab.cli.group import (
     figure_options,
     models_argument,
     point_option,
+    quiet_option,
 )
 from vaelab.cli.shared import (
     both_ends,
@@ -48,6 +49,7 @@ WITHOUT_DATA = ("decode", "manifold", "history")
 )
 @click.option("--limit", type=int, help="Use at most this many training and test data each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@quiet_option
 @figure_options
 def evaluate(
     model: str,
@@ -59,10 +61,10 @@ def evaluate(
     show: bool,
     **options: Any,
 ) -> None:
-    """Print the figures of a model on test data; --save and --show draw them too.
+    """Print the figures of a model on test data, and draw them.
 
     \b
-    Example:  vaelab evaluate runs/mnist/vae --particles 500
+    Example:  vaelab evaluate runs/mnist/vae --particles 500 --save figures
     """
     from vaelab.comparison import details
     from vaelab.comparison import evaluate as judge

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaelab import checks, files, machine
+from vaelab.cli.config import write_config
 from vaelab.cli.group import ends_options, names, point_option, training_options
 from vaelab.cli.shared import (
     both_ends,
@@ -70,6 +71,7 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
         try:
             with resumable():
                 files.write_json(folder / RUN, record)
+                write_config(folder)
                 page = _compare(folder, train, test, options, plan)
         except BaseException:
             _put_back(aside, folder)
@@ -238,6 +240,7 @@ def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
         vae.fit(training_data)
         figures = evaluate(vae, test, training_data)
         vae.save(folder, figures=figures)
+        write_config(folder)
     print_figures(recipe, figures)
     note(f"model: {folder}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from vaelab import checks
+from vaelab.progress import QUIET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,16 +173,17 @@ def print_figures(name: str, figures: Mapping[str, Any]) -> None:
 
 
 def note(line: str) -> None:
-    """Tells something on standard error, in a line."""
-    click.echo(line, err=True)
+    """Tells something on standard error, in a line, unless it is to be quiet."""
+    if not os.environ.get(QUIET):
+        click.echo(line, err=True)
 
 
 def warn(message: Warning | str, *_: object, **__: object) -> None:
     """Stands in for `warnings.showwarning`: a warning is told in one line."""
-    note(f"note: {message}")
+    click.echo(f"note: {message}", err=True)
 
 
 def fail(line: str, code: int) -> NoReturn:
     """Tells an error in one line and ends the process."""
-    note("error: " + " ".join(line.split()))
+    click.echo("error: " + " ".join(line.split()), err=True)
     sys.exit(code)
