@@ -34,7 +34,7 @@ def test_pictures_and_links_exist() -> None:
             assert (ROOT / target).is_file(), target
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["quick-start", "training", "composition"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["quick-start", "training", "onnx", "composition"])
 def test_python_examples_run(
     code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, train: Dataset, test: Dataset
 ) -> None:
@@ -43,7 +43,9 @@ def test_python_examples_run(
     monkeypatch.setattr("vaelab.data.load", lambda name: (train, test))
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
-    if "path" in names:
+    if "images" in names:
+        assert names["images"].shape == (1, *train.shape)
+    elif "path" in names:
         assert names["path"].shape == (11, *train.shape)
         assert names["log_p"].shape == (len(test),)
         assert (vaelab.load("digits").transform(test) == names["z"]).all()

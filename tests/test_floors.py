@@ -33,7 +33,7 @@ FLOORS = {
     8: ["storage", "testing"],
     9: ["estimator"],
     10: ["comparison"],
-    11: ["doctor", "encoding", "exhibits"],
+    11: ["doctor", "encoding", "exhibits", "export"],
     12: ["report"],
     13: ["cli"],
     14: ["__init__", "__main__"],

@@ -28,6 +28,7 @@ COMMANDS = (
     models.interpolate,
     models.plot,
     models.sample,
+    models.export,
     models.doctor,
     runs.report,
     facts.kl,

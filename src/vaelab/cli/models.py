@@ -99,6 +99,22 @@ def encode(model: str, data: str, out: Path, limit: int | None) -> None:
 
 
 @click.command()
+@click.argument("model")
+@click.option("--onnx", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+def export(model: str, onnx: Path) -> None:
+    """Write encoder and decoder as ONNX files.
+
+    \b
+    Example:  vaelab export runs/mnist/vae --onnx exported
+    """
+    from vaelab.export import export_onnx
+
+    ((_, vae),) = load_models([model]).items()
+    for path in export_onnx(vae, onnx):
+        click.echo(path)
+
+
+@click.command()
 @models_argument
 @point_option
 @figure_options
