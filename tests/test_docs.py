@@ -34,7 +34,10 @@ def test_pictures_and_links_exist() -> None:
             assert (ROOT / target).is_file(), target
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["quick-start", "training", "onnx", "composition"])
+EXAMPLES = ["quick-start", "training", "onnx", "composition"]
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=EXAMPLES)
 def test_python_examples_run(
     code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, train: Dataset, test: Dataset
 ) -> None:

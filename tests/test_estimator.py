@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -128,12 +129,36 @@ def test_fixed_variance_has_its_scale(train: Dataset) -> None:
         (VAE(seed=-1), np.zeros((9, 4)), "seed = -1, but it must be a whole number from 0"),
         (VAE(options={"scale": 2}), np.zeros((9, 4)), "option of recipe 'vae' = 'scale' is not"),
         (VAE("conv"), np.zeros((9, 4)), r"in_shape = (4,), but a convolutional network needs"),
-        (VAE(), np.zeros((9, 4)) - 3, "data range from -3 to -3, but the likelihood needs"),
+        (
+            VAE(likelihood="bernoulli"),
+            np.zeros((9, 4)) - 3,
+            "data range from -3 to -3, but the likelihood needs values in [0, 1]; rescale them, "
+            "or use a Gaussian likelihood",
+        ),
+        (VAE(likelihood="gauss"), np.zeros((9, 4)), "likelihood = 'gauss' is not known; did you"),
+        (
+            VAE("linear", likelihood="bernoulli"),
+            np.zeros((9, 4)),
+            "likelihood = 'bernoulli', but recipe 'linear' is made of its Gaussian one; give",
+        ),
+        (
+            VAE(recipes.vae((4,)), likelihood="gaussian"),
+            np.zeros((9, 4)),
+            "likelihood = 'gaussian' goes with the name of a recipe; set it in yours.",
+        ),
         (VAE(), [[0.0, np.nan]], "data hold NaN or infinity, first in row 0"),
         (VAE(), [["a"]], "data have type <U1, but they must be real numbers"),
         (VAE(), np.zeros((0, 4)), "data have shape (0, 4), but vectors (N, D) or images"),
         (VAE(), np.zeros(4), "data have shape (4,), but vectors (N, D) or images"),
+        (VAE(), np.zeros(4), "Reshape your data: x[None] makes one datum of them, x[:, None] data"),
+        (VAE(), np.zeros((4, 0)), "0 feature(s) (shape=(4, 0)) while a minimum of 1 is required"),
+        (VAE(), [[1.0], [1.0, 2.0]], "data are no array: "),
+        (VAE(), [[None, 1.0]], "data hold NaN or infinity, first in row 0, column 0 (one value);"),
+        (VAE(), [[{}, 1.0]], "data hold no number in row 0, column 0: float() argument must be"),
+        (VAE(), np.array([[1, "a"]], object), "data hold no number in row 0, column 1: could not"),
+        (VAE(), csr_array(np.eye(3)), "data are a sparse csr_array, but sparse data are not supp"),
         (VAE(), np.zeros((2, 2), complex), "data have type complex128, but they must be real"),
+        (VAE(), torch.zeros(2, 2, dtype=torch.complex64), "Complex data not supported: data have"),
     ],
 )
 def test_bad_input_is_told_in_one_line(estimator: VAE, x: object, message: str) -> None:

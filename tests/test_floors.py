@@ -24,7 +24,7 @@ FLOORS = {
         "tensors",
         "trackers",
     ],
-    2: ["distributions", "networks", "shuffling"],
+    2: ["distributions", "inputs", "networks", "shuffling"],
     3: ["likelihoods", "posteriors", "priors"],
     4: ["model"],
     5: ["latent", "objectives"],

@@ -131,7 +131,9 @@ class Exhibits:
     def reconstructed(self) -> dict[str, np.ndarray]:
         """The examples reconstructed by each model, `(R, *shape)`."""
         x = self.data.x[self.examples.rows]
-        return {name: vae.reconstruct(x) for name, vae in self.models.items()}
+        return {
+            name: latent.decode(vae.model_, vae.encode(x).loc) for name, vae in self.models.items()
+        }
 
     @cached_property
     def points(self) -> dict[str, np.ndarray]:
@@ -147,7 +149,7 @@ class Exhibits:
     def decoded(self) -> dict[str, np.ndarray]:
         """What each model decodes its point to, `(*shape)`."""
         return {
-            name: self.models[name].inverse_transform(point[None])[0]
+            name: latent.decode(self.models[name].model_, point[None])[0]
             for name, point in self.points.items()
         }
 
@@ -169,7 +171,9 @@ class Exhibits:
                 means = vae.transform(pair)
                 ends[name] = (means[0], means[1])
         paths = {name: latent.path(*ends[name], self.steps) for name in self.models}
-        images = {name: self.models[name].inverse_transform(path) for name, path in paths.items()}
+        images = {
+            name: latent.decode(self.models[name].model_, path) for name, path in paths.items()
+        }
         return Strips(images, paths, originals, names)
 
     @cached_property
@@ -183,7 +187,7 @@ class Exhibits:
         result = {}
         for name, vae in self.models.items():
             points = latent.grid(self.coordinates, vae.model_.latent_dim)
-            flat = vae.inverse_transform(points.reshape(-1, points.shape[-1]))
+            flat = latent.decode(vae.model_, points.reshape(-1, points.shape[-1]))
             result[name] = flat.reshape(*points.shape[:2], *flat.shape[1:])
         return result
 

@@ -7,6 +7,7 @@ or temperatures.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab import checks
-from vaelab.distributions import seeded
+from vaelab.distributions import DiagonalNormal, seeded
 from vaelab.latent import device_of
 from vaelab.model import Model
 from vaelab.tensors import batches
@@ -34,6 +35,8 @@ Progress = Callable[[int, int], object]
 DECODED, ELEMENTS = 4096, 2**21
 """How many latent points are decoded at once, and how many elements of data they become, at most;
 about so many fit in a processor's cache."""
+HASHED = 1024
+"""How many data are hashed at once."""
 PORTION = 32
 """How many particles of a datum are decoded at once, at least, where it has as many."""
 LEAST, HEAVY = 25, 0.7
@@ -76,6 +79,11 @@ def weigh(
     expectation it is a lower bound that grows with K towards ln p(x); with one particle, the ELBO.
     The less q(z|x) is like p(z|x), the fewer weights carry the sum; `unreliable` judges that.
 
+    Where q(z|x) is a `DiagonalNormal`, the draws for a datum follow from the seed and its values
+    alone, not from its place or the other data: a datum's estimate is the same wherever it stands.
+    Draws of different data are independent, so a mean over data has its usual standard error;
+    those of data that are equal are too, in the order they stand.
+
     References: Y. Burda et al., Importance Weighted Autoencoders (2015),
     https://arxiv.org/abs/1509.00519; A. B. Owen, Monte Carlo theory, methods and examples (2013),
     chapter 9, for the effective sample size, https://artowen.su.domains/mc/
@@ -99,15 +107,18 @@ def weigh(
     room = _room(model)
     size = max(1, min(len(x), room // min(particles, PORTION)))
     portion = max(1, room // size)
-    parts, done = [], 0
-    with seeded(checks.seed(seed)):
+    parts, done, passed = [], 0, 0
+    keys = _keys(x, checks.seed(seed))
+    with seeded(seed):
         p = model.prior()
         for batch in batches(x, size, device_of(model)):
             q = model.encode(batch)
+            draw = _draws(q, keys[passed : passed + len(batch)])
+            passed += len(batch)
             sums = torch.full((2, len(batch)), -math.inf, dtype=torch.float64)
             top = torch.zeros(0, len(batch), dtype=torch.float64)
             for start in range(0, particles, portion):
-                z = q.sample((min(portion, particles - start),))
+                z = draw(min(portion, particles - start))
                 log_w = model.decode(z).log_prob(batch) + p.log_prob(z) - q.log_prob(z)
                 sums = torch.logaddexp(sums, _sums(log_w))
                 top = _largest(torch.cat([top, log_w.cpu().double()]), particles)
@@ -229,6 +240,41 @@ def annealed(
             unknown = torch.full((1, len(batch)), math.nan, dtype=torch.float64)
             parts.append(torch.cat([_sums(log_w), unknown]))
     return _weighed(parts, chains)
+
+
+def _keys(x: Tensor, seed: int) -> np.ndarray:
+    """What the draws of each datum start from, `(N, 2)` in `uint64`, all different.
+
+    It is a hash of the datum's values; and the seed with how many equal data stand before it.
+    """
+    hashes = np.empty(len(x), np.uint64)
+    done = 0
+    for batch in batches(x, HASHED):
+        rows = (batch.flatten(1).cpu() + 0.0).numpy()  # for −0 is 0, but in other bytes
+        for row in rows:
+            digest = hashlib.blake2b(row.tobytes(), digest_size=8).digest()
+            hashes[done] = int.from_bytes(digest, "little")
+            done += 1
+    order = np.argsort(hashes, kind="stable")
+    places = np.arange(len(x))
+    begins = np.r_[True, np.diff(hashes[order]) != 0]
+    before = np.empty(len(x), np.uint64)
+    before[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
+    return np.stack([hashes, before * np.uint64(2**32) + np.uint64(seed)], 1)
+
+
+def _draws(q: Distribution, keys: np.ndarray) -> Callable[[int], Tensor]:
+    """What draws so many particles `(K, B, D)` of a batch, going on where it stopped before."""
+    if not isinstance(q, DiagonalNormal):
+        return lambda count: q.sample((count,))
+    streams = [np.random.Generator(np.random.Philox(key=key)) for key in keys]
+    size = q.event_shape[0]
+
+    def draw(count: int) -> Tensor:
+        noise = [stream.standard_normal((count, size), np.float32) for stream in streams]
+        return q.loc + q.scale * torch.from_numpy(np.stack(noise, 1)).to(q.loc.device)
+
+    return draw
 
 
 def _room(model: Model) -> int:

@@ -1,7 +1,7 @@
 """Floor 5: what lies in the latent space: codes of data, decoded points, paths and grids.
 
-Pure functions of a model; nothing here is random. Long inputs are taken in batches, so that memory
-does not grow with N.
+Pure functions of a model; what is drawn takes a seed. Long inputs are taken in batches, so that
+memory does not grow with N.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from scipy.stats import norm
 from torch import Tensor
 
 from vaelab import checks
+from vaelab.distributions import seeded
 from vaelab.model import Model
 from vaelab.tensors import batches
 
-__all__ = ["Codes", "decode", "device_of", "encode", "grid", "path", "quantiles"]
+__all__ = ["Codes", "decode", "device_of", "encode", "grid", "path", "quantiles", "sample"]
 
 BATCH = 2048
 
@@ -55,6 +56,15 @@ def encode(model: Model, x: Tensor) -> Codes:
         loc[start : start + BATCH] = q.mean.cpu()
         scale[start : start + BATCH] = q.stddev.cpu()
     return Codes(loc, scale)
+
+
+@torch.no_grad()
+def sample(model: Model, count: int, seed: int) -> np.ndarray:
+    """Means of p(x|z) at `count` draws of z from the prior: `(count, *shape)`."""
+    checks.integer("count", count)
+    with seeded(checks.seed(seed)):
+        z = model.prior().sample((count,))
+    return decode(model, z.cpu().numpy())
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from torch.distributions import Categorical, Distribution, MixtureSameFamily
 from vaelab import checks
 from vaelab.distributions import DiagonalNormal
 from vaelab.parts import Part
+from vaelab.tensors import UNITS, blank_unit, unit_of
 
 __all__ = ["PRIORS", "Prior", "StandardNormal", "Vamp"]
 
@@ -62,18 +63,26 @@ class Vamp(Prior):
     Arguments:
         shape: Shape of a datum.
         components: C, the number of pseudo-inputs.
+        units: The units that they are learnt in, so that steps are alike for data of any size:
+            `"none"`, `"shared"` or `"per-dimension"`; see `vaelab.tensors.unit_of`.
     """
 
-    def __init__(self, shape: tuple[int, ...], components: int = 128) -> None:
+    unit: Tensor | None
+
+    def __init__(self, shape: tuple[int, ...], components: int = 128, units: str = "none") -> None:
         super().__init__()
         self.shape = tuple(shape)
         self.components = checks.integer("components", components)
+        self.units = checks.choice("units", units, UNITS)
+        self.register_buffer("unit", blank_unit(self.units, self.shape))
         self.pseudo_inputs = nn.Parameter(torch.empty(self.components, *self.shape))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the pseudo-inputs from N(½, 0.1²)."""
+        """Draws the pseudo-inputs from N(½, 0.1²), and sets the units to 1."""
         nn.init.normal_(self.pseudo_inputs, 0.5, 0.1)
+        if self.unit is not None:
+            nn.init.ones_(self.unit)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
@@ -81,13 +90,17 @@ class Vamp(Prior):
         count = self.components
         rows = torch.randperm(len(x)) if len(x) >= count else torch.randint(len(x), (count,))
         self.pseudo_inputs.copy_(x[rows[:count]])
+        if self.unit is not None:
+            self.unit.copy_(unit_of(x, self.units))
+            self.pseudo_inputs.div_(self.unit)
 
     def forward(self, encode: Encode) -> MixtureSameFamily:
         """The distribution over z, batch `()` and event `(D,)`."""
         weights = Categorical(
             logits=self.pseudo_inputs.new_zeros(self.components), validate_args=False
         )
-        return MixtureSameFamily(weights, encode(self.pseudo_inputs), validate_args=False)
+        inputs = self.pseudo_inputs if self.unit is None else self.unit * self.pseudo_inputs
+        return MixtureSameFamily(weights, encode(inputs), validate_args=False)
 
 
 PRIORS: dict[str, type[Prior]] = {"standard-normal": StandardNormal, "vamp": Vamp}

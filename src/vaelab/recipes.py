@@ -15,22 +15,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from vaelab import checks
 from vaelab.distributions import seeded
-from vaelab.likelihoods import Bernoulli, Gaussian, Likelihood
+from vaelab.inputs import suited
+from vaelab.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood, in_words
 from vaelab.model import Model
 from vaelab.networks import MLP, ConvDecoder, ConvEncoder
 from vaelab.objectives import ELBO, ImportanceWeighted, Objective
+from vaelab.parts import Part
 from vaelab.posteriors import DiagonalGaussian, FixedGaussian, Posterior
 from vaelab.priors import Prior, StandardNormal, Vamp
 from vaelab.records import Training
 
-__all__ = ["RECIPES", "Recipe", "build", "options"]
+__all__ = ["RECIPES", "Recipe", "build", "changed", "onward", "options", "own", "stated"]
 
 Shape = tuple[int, ...]
+Settings = Mapping[str, Any]
+PartT = TypeVar("PartT", bound=Part)
 
 ENCODER = (256, 128, 128)
 DECODER = (128, 128, 128, 256)
@@ -57,6 +63,30 @@ class Recipe:
     def model(self) -> Model:
         """The model that the parts make; training copies it and gives the copy fresh weights."""
         return Model(self.posterior, self.prior, self.likelihood)
+
+
+def _units(shape: Shape) -> str:
+    """In which units data of a shape are computed with: images in one, vectors each element in
+    its own.
+    """
+    return "per-dimension" if len(shape) == 1 else "shared"
+
+
+def _gaussian(recipe: Recipe, units: str) -> Recipe:
+    """The recipe with a Gaussian likelihood of the same network, and its parts in units of data."""
+    network = recipe.likelihood.network
+    return replace(
+        recipe,
+        posterior=_in_units(recipe.posterior, units),
+        prior=_in_units(recipe.prior, units),
+        likelihood=Gaussian(network, units=units),
+    )
+
+
+def _in_units(part: PartT, units: str) -> PartT:
+    """The part that computes in units of the data, if it computes with data at all."""
+    settings = part.settings()
+    return type(part)(**(settings | {"units": units})) if "units" in settings else part
 
 
 def vae(shape: Shape, latent_dim: int = 2) -> Recipe:
@@ -102,22 +132,25 @@ def vamp(shape: Shape, latent_dim: int = 2, components: int = 128) -> Recipe:
 
 
 def gaussian(shape: Shape, latent_dim: int = 2) -> Recipe:
-    """`vae` for data that are real numbers: Gaussian likelihood, one learnt scale."""
-    likelihood = Gaussian(MLP((latent_dim,), shape, DECODER))
-    return replace(vae(shape, latent_dim), name="gaussian", likelihood=likelihood)
+    """`vae` for data that are real numbers: Gaussian likelihood, one learnt scale.
+
+    Each element of vectors is computed with in units of its standard deviation, the scale too;
+    images have one unit.
+    """
+    return replace(_gaussian(vae(shape, latent_dim), _units(shape)), name="gaussian")
 
 
 def linear(shape: Shape, latent_dim: int = 2) -> Recipe:
-    """Linear encoder and decoder, Gaussian likelihood with one learnt scale.
+    """Linear encoder and decoder, Gaussian likelihood with one learnt scale, one unit for all.
 
     Its optimum is probabilistic PCA, as J. Lucas et al. (2019) show,
     https://arxiv.org/abs/1911.02469
     """
     return Recipe(
         "linear",
-        DiagonalGaussian(MLP(shape, (2, latent_dim))),
+        DiagonalGaussian(MLP(shape, (2, latent_dim)), units="shared"),
         StandardNormal(latent_dim),
-        Gaussian(MLP((latent_dim,), shape)),
+        Gaussian(MLP((latent_dim,), shape), units="shared"),
         training=Training(learning_rate=1e-2, weight_decay=0.0),
     )
 
@@ -133,26 +166,113 @@ def options(name: str) -> dict[str, float]:
     return {parameter.name: parameter.default for parameter in parameters}
 
 
-def build(name: str, shape: Shape, settings: Mapping[str, Any] | None = None) -> Recipe:
+def build(
+    name: str,
+    shape: Shape,
+    settings: Settings | None = None,
+    *,
+    likelihood: str | None = None,
+) -> Recipe:
     """The recipe of a name for data of a shape, leaving torch's global random state as it was.
 
     Arguments:
         name: A name in `RECIPES`.
         shape: Shape of a datum.
         settings: Options of the recipe by name; see `options`.
+        likelihood: `"bernoulli"` or `"gaussian"`, which takes the place of the recipe's own, on
+            the same network: real numbers can be given to a recipe made for grey levels. By
+            default, its own.
 
     Raises:
         checks.ArgumentError: An unknown name, option or value, or a shape it cannot be made for.
 
     >>> build("beta", (4,), {"beta": 2.0}).objective.name
     'elbo_beta2'
+    >>> type(build("conv", (3, 8, 8), likelihood="gaussian").likelihood).__name__
+    'Gaussian'
     """
     known = options(name)
     for option in settings or {}:
         checks.choice(f"option of recipe {name!r}", option, known)
     checks.integer("latent_dim", (settings or {}).get("latent_dim", 1))
     with seeded(0):
-        return RECIPES[name](shape, **(settings or {}))
+        recipe = RECIPES[name](shape, **(settings or {}))
+        if likelihood is None or checks.choice("likelihood", likelihood, LIKELIHOODS) == own(
+            recipe
+        ):
+            return recipe
+        if likelihood == "bernoulli":
+            raise checks.ArgumentError(
+                f"likelihood = 'bernoulli', but recipe {name!r} is made of its Gaussian one; "
+                "give another recipe, 'vae' say."
+            )
+        return _gaussian(recipe, _units(shape))
+
+
+def own(recipe: Recipe) -> str | None:
+    """The name of a recipe's likelihood in `LIKELIHOODS`; `None` for one that is not there.
+
+    >>> own(vae((4,))), own(linear((4,)))
+    ('bernoulli', 'gaussian')
+    """
+    kinds = {cls: name for name, cls in LIKELIHOODS.items()}
+    return kinds.get(type(recipe.likelihood))
+
+
+def stated(recipe: Recipe, x: Tensor, *, asked: str | None) -> str:
+    """Which likelihood a recipe has, and why it was taken for data at rest, in one line.
+
+    Arguments:
+        recipe: The recipe.
+        x: The data.
+        asked: The likelihood that was asked for, or `"auto"`; `None` for a recipe of the user's.
+
+    >>> stated(vae((3,)), Tensor([[0.0, 1.0, 1.0]]), asked="auto")
+    'Bernoulli: values are bits'
+    """
+    suits, values = suited(x)
+    why = ""
+    if asked is None:
+        why = ", which the given recipe has"
+    elif asked != "auto":
+        why = f", as likelihood={asked!r} asks"
+    elif own(recipe) != suits:
+        why = f", which recipe {recipe.name!r} has"
+    return f"{in_words(recipe.likelihood)}{why}: {values}"
+
+
+def changed(recipe: Recipe, *, objective: Settings, training: Settings) -> Recipe:
+    """The recipe with other settings of its objective and its training, by their names.
+
+    Raises:
+        checks.ArgumentError: An unknown setting or a value that is not allowed.
+    """
+    for name, record, settings in (
+        ("training", recipe.training, training),
+        ("objective", recipe.objective, objective),
+    ):
+        known = [field.name for field in fields(record)]  # type: ignore[arg-type]
+        for setting in settings:
+            checks.choice(f"setting of {name}", setting, known)
+    return replace(
+        recipe,
+        objective=replace(recipe.objective, **objective),  # type: ignore[type-var]
+        training=replace(recipe.training, **training),
+    )
+
+
+def onward(recipe: Recipe, learning_rate: float) -> Recipe:
+    """The recipe for one more pass over data, all of which are trained on.
+
+    A warm-up of its objective would begin anew with each pass, so there is none.
+    """
+    known = {field.name for field in fields(recipe.objective)}  # type: ignore[arg-type]
+    once = {"steps": None, "minutes": None, "validation_fraction": 0.0, "patience": None}
+    return changed(
+        recipe,
+        objective={name: 0 for name in ("warmup", "warmup_epochs") if name in known},
+        training={"epochs": 1, "learning_rate": learning_rate, **once},
+    )
 
 
 RECIPES: dict[str, Callable[..., Recipe]] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
 
@@ -36,6 +36,8 @@ class Dataset:
         factors: Known factors of variation, `(N, F)` in `int64`, each counted from 0; `None` where
             none are known, as is usual.
         factor_names: What factor `k` is called, at position `k`.
+        loaded: The keywords with which `vaelab.data.load` gives these data again, plain values;
+            empty where they came from memory.
     """
 
     x: np.ndarray
@@ -47,6 +49,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     factors: np.ndarray | None = None
     factor_names: tuple[str, ...] = ()
+    loaded: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, values in (("labels", self.y), ("rows of factors", self.factors)):

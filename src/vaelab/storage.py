@@ -45,13 +45,14 @@ __all__ = [
     "versions",
 ]
 
-FORMAT = 3
+FORMAT = 4
 """Format 2 added settings of training: folders of format 1 are read with their defaults. Format 3
-added the networks' activation, which was GELU before."""
+added the networks' activation, which was GELU before; format 4 the units that parts compute in,
+which were those of the data."""
 
 CONFIG, WEIGHTS, HISTORY = "config.json", "model.safetensors", "history.jsonl"
 CHECKPOINTS = "checkpoints"
-OWN = {CONFIG, WEIGHTS, HISTORY, CHECKPOINTS, "tensorboard"}
+OWN = {CONFIG, WEIGHTS, HISTORY, CHECKPOINTS, "tensorboard", "config.toml"}
 """What vaelab puts into a model folder, also before there is a model."""
 
 LARGEST_TEXT = 64 * 2**20
@@ -232,6 +233,7 @@ def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: 
 
 
 _PARTS = ("posterior", "prior", "likelihood")
+WITH_UNITS = ("DiagonalGaussian", "FixedGaussian", "Gaussian", "Vamp")
 _OBJECTIVES = tuple(OBJECTIVES.values())
 
 
@@ -264,17 +266,19 @@ def _config(path: Path) -> dict[str, Any]:
         odd = sorted(set(config) ^ expected)
         raise checks.StorageError(f"{path} is damaged: unknown or missing fields {odd}.")
     if config["format"] < 3:
-        _add_activation(config["parts"])
+        _add(config["parts"], ("MLP", "ConvEncoder", "ConvDecoder"), "activation", "gelu")
+    if config["format"] < 4:
+        _add(config["parts"], WITH_UNITS, "units", "none")
     return config
 
 
-def _add_activation(parts: object) -> None:
-    """Writes into parts described in formats 1 and 2 what their networks had between layers."""
+def _add(parts: object, names: tuple[str, ...], setting: str, value: str) -> None:
+    """Writes into parts described in an older format a setting that they had without saying."""
     if isinstance(parts, dict):
-        if parts.get("part") in ("MLP", "ConvEncoder", "ConvDecoder"):
-            parts.setdefault("activation", "gelu")
+        if parts.get("part") in names:
+            parts.setdefault(setting, value)
         for inner in parts.values():
-            _add_activation(inner)
+            _add(inner, names, setting, value)
 
 
 def _weights(path: Path, expected: Mapping[str, tuple[Any, ...]]) -> dict[str, torch.Tensor]:

@@ -77,8 +77,16 @@ quiet_option = click.option(
     callback=_hush,
     help="No progress and no notices, only results, warnings and errors.",
 )
+read_option = click.option(
+    "--read",
+    "read",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="How own data are read: size=64, fit=pad, labels=COLUMN, test_fraction=0.2.",
+)
 training_options = options(
     config_option,
+    read_option,
     click.option("--latent-dim", type=int, default=2, show_default=True, help="Latent dimensions."),
     click.option("--epochs", type=int, help="Passes over the data. [default: by their number]"),
     click.option("--budget-steps", "steps_in_all", type=int, help="Steps, instead of epochs."),
@@ -140,7 +148,8 @@ ends_options = options(
     ),
     click.option("--steps", type=int, default=11, show_default=True, help="Of the interpolation."),
 )
-data_option = click.option(
-    "--data", help="Data set. [default: the one the first model was trained on]"
+data_option = options(
+    click.option("--data", help="Data. [default: those the first model was trained on]"),
+    read_option,
 )
 models_argument = click.argument("models", nargs=-1, required=True, metavar="MODEL...")

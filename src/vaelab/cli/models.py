@@ -17,6 +17,7 @@ from vaelab.cli.group import (
     models_argument,
     point_option,
     quiet_option,
+    read_option,
 )
 from vaelab.cli.shared import (
     both_ends,
@@ -24,6 +25,7 @@ from vaelab.cli.shared import (
     exhibits,
     load_data,
     load_models,
+    wanted,
 )
 from vaelab.records import BINARIZE
 
@@ -49,12 +51,14 @@ WITHOUT_DATA = ("decode", "manifold", "history")
 )
 @click.option("--limit", type=int, help="Use at most this many training and test data each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@read_option
 @quiet_option
 @figure_options
 def evaluate(
     model: str,
     data: str | None,
     on: int,
+    read: tuple[str, ...],
     limit: int | None,
     as_json: bool,
     save: Path | None,
@@ -72,7 +76,7 @@ def evaluate(
     from vaelab.progress import Counter
 
     ((name, vae),) = load_models([model]).items()
-    training_data, test = load_data(data or vae.data_["name"], limit)
+    training_data, test = load_data(wanted(data, read, vae), limit)
     most = checks.integer("on", on)
     progress = Counter("log p(x)")
     figures = judge(vae, test, training_data, most=most, progress=progress, **options)
@@ -86,7 +90,8 @@ def evaluate(
 @click.argument("data")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".npz or .csv file.")
 @click.option("--limit", type=int, help="Use at most this many training and test data each.")
-def encode(model: str, data: str, out: Path, limit: int | None) -> None:
+@read_option
+def encode(model: str, data: str, out: Path, limit: int | None, read: tuple[str, ...]) -> None:
     """Write the latent means and scales of data to a file.
 
     \b
@@ -95,7 +100,7 @@ def encode(model: str, data: str, out: Path, limit: int | None) -> None:
     from vaelab.encoding import write_codes
 
     ((_, vae),) = load_models([model]).items()
-    click.echo(write_codes(out, vae, load_data(data, limit)))
+    click.echo(write_codes(out, vae, load_data(wanted(data, read, vae), limit)))
 
 
 @click.command()
@@ -138,6 +143,7 @@ def interpolate(
     end: tuple[float, ...] | None,
     steps: int,
     data: str | None,
+    read: tuple[str, ...],
     **out: Any,
 ) -> None:
     """Decode the path between two latent points, a row a model.
@@ -145,7 +151,7 @@ def interpolate(
     \b
     Example:  vaelab interpolate runs/mnist/vae --start -1,0 --end 1.5,0.5 --steps 15
     """
-    _draw("interpolation", models, data, ends=both_ends(start, end), steps=steps, **out)
+    _draw("interpolation", models, data, read, ends=both_ends(start, end), steps=steps, **out)
 
 
 @click.command()
@@ -163,6 +169,7 @@ def plot(
     end: tuple[float, ...] | None,
     steps: int,
     data: str | None,
+    read: tuple[str, ...],
     save: Path | None,
     show: bool,
 ) -> None:
@@ -174,13 +181,14 @@ def plot(
     Example:  vaelab plot latent runs/mnist/vae runs/mnist/conv --save figures
     """
     ends = both_ends(start, end)
-    _draw(figure, models, data, point=point, ends=ends, steps=steps, save=save, show=show)
+    _draw(figure, models, data, read, point=point, ends=ends, steps=steps, save=save, show=show)
 
 
 def _draw(
     figure: str,
     models: Sequence[str],
     data: str | None,
+    read: Sequence[str] = (),
     *,
     save: Path | None,
     show: bool,
@@ -189,7 +197,7 @@ def _draw(
     """Draws one of the report's figures; data are read only where it shows some."""
     between_points = figure == "interpolation" and shown["ends"] is not None and data is None
     needless = figure in WITHOUT_DATA or between_points
-    drawn = exhibits(models, False if needless else data, **shown)
+    drawn = exhibits(models, False if needless else data, read, **shown)
     from vaelab import report
 
     deliver({figure: report.FIGURES[figure](drawn)}, save, show)
@@ -206,10 +214,10 @@ def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> 
     \b
     Example:  vaelab sample runs/mnist/vae -n 100 --seed 1 --save figures
     """
-    from vaelab import plots
+    from vaelab import latent, plots
 
     ((_, vae),) = load_models([model]).items()
-    deliver({"samples": plots.image_grid(vae.sample(count, seed=seed))}, save, show)
+    deliver({"samples": plots.image_grid(latent.sample(vae.model_, count, seed))}, save, show)
 
 
 @click.command()
@@ -218,7 +226,15 @@ def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> 
 @click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
 @click.option("--limit", type=int, help="Use at most this many training and test data each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def doctor(target: str, data: str | None, particles: int, limit: int | None, as_json: bool) -> None:
+@read_option
+def doctor(
+    target: str,
+    data: str | None,
+    particles: int,
+    limit: int | None,
+    as_json: bool,
+    read: tuple[str, ...],
+) -> None:
     """Tell what looks wrong with data or a model.
 
     \b
@@ -231,9 +247,9 @@ def doctor(target: str, data: str | None, particles: int, limit: int | None, as_
 
     if is_model(Path(target)):
         ((_, vae),) = load_models([target]).items()
-        train, test = load_data(data or vae.data_["name"], limit)
+        train, test = load_data(wanted(data, read, vae), limit)
         findings = examine_model(vae, train, test, particles=particles)
     else:
-        findings = examine_data(*load_data(target, limit))
+        findings = examine_data(*load_data(wanted(target, read), limit))
     found = [asdict(finding) for finding in findings]
     click.echo(json.dumps(found, indent=2) if as_json else report(findings))

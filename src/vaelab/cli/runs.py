@@ -15,6 +15,7 @@ from vaelab.cli.config import write_config
 from vaelab.cli.group import ends_options, names, point_option, training_options
 from vaelab.cli.shared import (
     both_ends,
+    called,
     command,
     is_empty,
     load_data,
@@ -24,6 +25,7 @@ from vaelab.cli.shared import (
     resumable,
     show_all,
     trained_with,
+    wanted,
 )
 
 if TYPE_CHECKING:
@@ -59,11 +61,12 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
     """
     from vaelab.checkpoints import locked
 
-    folder = out or Path("runs") / data
+    folder = out or Path("runs") / called(data)
     plan = _plan(options)
-    train, test = load_data(data, options["limit"])
+    train, test = load_data(wanted(data, options["read"]), options["limit"])
     _check(train.shape, plan)
-    record = plan | {"command": command(), "data": train.name, "limit": options["limit"]}
+    data_record = {"data": train.name, "loaded": dict(train.loaded), "limit": options["limit"]}
+    record = plan | {"command": command(), **data_record}
     if options["resume"]:
         _check_same(folder, record)
     aside = _make_room(folder, overwrite=overwrite, resume=options["resume"])
@@ -134,7 +137,7 @@ def _check_same(folder: Path, record: Mapping[str, Any]) -> None:
     if not (folder / RUN).is_file():
         return
     there = _run_record(folder)
-    shown = ("command", "point", "ends", "steps", "jobs")
+    shown = ("command", "point", "ends", "steps", "jobs", "loaded")
     was, now = ({k: v for k, v in r.items() if k not in shown} for r in (there, record))
     epochs = {"epochs": was["settings"].get("epochs")}  # each recipe's are checked by training
     found = difference(was, {**now, "settings": now["settings"] | epochs})
@@ -228,9 +231,9 @@ def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     from vaelab.records import Checkpoints
     from vaelab.storage import CHECKPOINTS
 
-    folder = out or Path("runs") / f"{data}-{recipe}"
+    folder = out or Path("runs") / f"{called(data)}-{recipe}"
     _refuse_used(folder, resume=options["resume"])
-    training_data, test = load_data(data, options["limit"])
+    training_data, test = load_data(wanted(data, options["read"]), options["limit"])
     state = Checkpoints(folder / CHECKPOINTS, options["checkpoint_seconds"], options["resume"])
     callback = progress(recipe, 0, track=options["track"], folder=folder)
     vae = VAE(recipe, checkpoints=state, callback=callback, **trained_with(options))
@@ -275,7 +278,7 @@ def report(run: Path) -> None:
 
     result = comparison.read(run)
     recorded = _run_record(run)
-    train, test = load_data(recorded["data"], recorded["limit"])
+    train, test = load_data(recorded["loaded"] or {"name": recorded["data"]}, recorded["limit"])
     for part, key in ((train, "train_fingerprint"), (test, "test_fingerprint")):
         if part.fingerprint != result.dataset[key]:
             raise checks.DataError(
@@ -290,6 +293,7 @@ def report(run: Path) -> None:
 def _run_record(run: Path) -> dict[str, Any]:
     try:
         recorded: dict[str, Any] = json.loads((run / RUN).read_text(encoding="utf-8"))
+        recorded.setdefault("loaded", {})  # runs of older versions are of data with names
         return {
             name: recorded[name]
             for name in (
@@ -302,6 +306,7 @@ def _run_record(run: Path) -> dict[str, Any]:
                 "steps",
                 "command",
                 "data",
+                "loaded",
                 "limit",
             )
         }

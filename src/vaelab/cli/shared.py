@@ -23,13 +23,56 @@ if TYPE_CHECKING:
     from vaelab.records import Callback, Dataset
 
 
-def load_data(data: str, limit: int | None) -> tuple[Dataset, Dataset]:
-    """The training and test data of a name, with a progress bar for what is downloaded."""
+def load_data(wanted: Mapping[str, Any], limit: int | None = None) -> tuple[Dataset, Dataset]:
+    """The training and test data that keywords of `vaelab.data.load` name, with a progress bar."""
     from vaelab.data import load
     from vaelab.progress import Download
 
-    train, test = load(data, progress=Download())
+    train, test = load(**wanted, progress=Download())
     return train.limited(limit), test.limited(limit)
+
+
+READ = {"size": "64, or 64,48", "fit": "pad", "labels": "species", "test_fraction": "0.2",
+        "seed": "1", "unreadable": "0.05"}  # fmt: skip
+"""Settings of `--read`, and a value that each may have."""
+
+
+def wanted(data: str | None, texts: Sequence[str], vae: VAE | None = None) -> dict[str, Any]:
+    """Keywords of `vaelab.data.load` from the command line.
+
+    Without `data`, or with the path of the same, those of a model's training data.
+    """
+    given = dict(map(setting, texts))
+    for name in given:
+        checks.choice("--read", name, READ)
+    if isinstance(given.get("size"), str):
+        given["size"] = _size(str(given["size"]))
+    if "labels" in given:
+        given["labels"] = str(given["labels"])
+    own: dict[str, Any] = {}
+    if vae is not None:
+        own = dict(vae.data_.get("loaded") or {"name": vae.data_["name"]})
+    same = own and data is not None and str(Path(data).expanduser().resolve()) == own["name"]
+    return {**own, **given} if data is None or same else {"name": data, **given}
+
+
+def _size(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(side) for side in text.split(","))
+    except ValueError:
+        raise checks.ArgumentError(
+            f"--read size={text}, but it must be a whole number, or height and width: size=64,48."
+        ) from None
+
+
+def called(data: str) -> str:
+    """A short name of data, for the folder of what is made of them: `faces` for `../faces/`."""
+    from vaelab.data import names
+
+    if data in names():
+        return data
+    path = Path(data).expanduser().resolve()
+    return (path.name if path.is_dir() else path.name.split(".")[0]) or "data"
 
 
 def load_models(folders: Sequence[str]) -> dict[str, VAE]:
@@ -44,15 +87,16 @@ def load_models(folders: Sequence[str]) -> dict[str, VAE]:
     return {name: load(folder) for name, folder in named.items()}
 
 
-def exhibits(models: Sequence[str], data: str | bool | None, **shown: Any) -> Exhibits:
+def exhibits(
+    models: Sequence[str], data: str | bool | None, read: Sequence[str] = (), **shown: Any
+) -> Exhibits:
     """What is shown of models; `data` is a name, `None` for the first model's, `False` for none."""
     from vaelab.exhibits import Exhibits
 
     loaded = load_models(models)
-    if data is False:
+    if isinstance(data, bool):
         return Exhibits(loaded, **shown)
-    first = next(iter(loaded.values()))
-    train, test = load_data(str(data or first.data_["name"]), None)
+    train, test = load_data(wanted(data, read, next(iter(loaded.values()))))
     return Exhibits(loaded, train, test, **shown)
 
 

@@ -112,11 +112,12 @@ class Job:
         """The model of a recipe, if it was trained before with the same settings and data."""
         if self.folder is None or not self.resume or not storage.is_model(self.folder / name):
             return None
-        there, recipe = load(self.folder / name), vae.resolved(self.train.shape)
+        x = as_tensor(self.train.x)
+        there, recipe = load(self.folder / name), vae.resolved(self.train.shape, x)
         settings = recipe.training
         if settings.minutes is not None and settings.steps is None:
             settings = replace(settings, steps=there.training_.steps)
-        settings = resolve(settings, as_tensor(self.train.x))
+        settings = resolve(settings, x)
         data = str(there.data_["fingerprint"])
         was = identity(there.model_, there.recipe_.objective, there.training_, there.seed, data)
         now = identity(recipe.model(), recipe.objective, settings, vae.seed, self.train.fingerprint)

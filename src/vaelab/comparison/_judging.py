@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vaelab import checks, importance, metrics
+from vaelab import checks, importance, latent, metrics
 from vaelab.disentanglement import disentanglement
 from vaelab.estimator import VAE
 from vaelab.generation import FeatureMap, Features, judge_samples, learn_features
@@ -304,7 +304,8 @@ def _samples(evidence: Evidence) -> dict[str, Any]:
     features, real = evidence.features, evidence.given
     if features is None or evidence.samples == 0:
         return {}
-    fake = evidence.vae.sample(min(len(real), evidence.samples), seed=evidence.seed)
+    count = min(len(real), evidence.samples)
+    fake = latent.sample(evidence.vae.model_, count, evidence.seed)
     figures: dict[str, Any] = judge_samples(features, real.x, fake, seed=evidence.seed)
     if isinstance(features, Features) and real.y is not None:
         figures["classifier_accuracy"] = features.accuracy(real.x, real.y)
@@ -317,7 +318,8 @@ def _fid(evidence: Evidence) -> dict[str, Any]:
     from vaelab.fid import fid
 
     real = evidence.given
-    fake = evidence.vae.sample(min(len(real), evidence.samples), seed=evidence.seed)
+    count = min(len(real), evidence.samples)
+    fake = latent.sample(evidence.vae.model_, count, evidence.seed)
     return {"fid": fid(real.limited(len(fake)).x, fake)}
 
 

@@ -33,9 +33,8 @@ DIM = 0.25
 LOUD = 100.0
 """Images of real numbers, none negative, that reach this most likely count grey levels to 255."""
 
-UNEQUAL, FAR = 10.0, 1e4
-"""Columns' scales differ much from this ratio on: the error of the smaller is then 1 % of that of
-the larger in a likelihood with one scale. First weights are made for data below 10⁴."""
+FINE = 1e5
+"""A column whose values are this many times its deviation has about two digits left in float32."""
 
 BLANK = 0.01
 """From this share of blank images on, a class or source of images is likely to have failed."""
@@ -225,13 +224,12 @@ def value_range(train: Look, test: Look | None) -> Finding:
         grey = ", all whole" if train.whole else ""
         evidence = f"{span}{grey}: they look like grey levels from 0 to 255."
         advice = "store them as uint8 (x.round().astype('uint8')), or divide them by 255"
-        return Finding("range", "problem", evidence, advice)
-    advice = (
-        f"for real numbers: vaelab train gaussian {word(train.data.name)}; for intensities: "
-        "rescale them to [0, 1]"
-    )
-    evidence = f"{span}, outside [0, 1]: recipes such as 'vae' and 'conv' refuse them."
-    return Finding("range", "problem", evidence, advice)
+        return Finding("range", "warning", evidence, advice)
+    evidence = f"{span}, outside [0, 1]: a Gaussian likelihood with a learnt scale is taken."
+    if not train.images:
+        return Finding("range", "ok", evidence)
+    advice = "nothing, if they are real numbers; if they are intensities, rescale them to [0, 1]"
+    return Finding("range", "note", evidence, advice)
 
 
 def _unit_range(train: Look, brightest: float, span: str) -> Finding:
@@ -250,20 +248,24 @@ def _unit_range(train: Look, brightest: float, span: str) -> Finding:
 
 
 def scales(train: Look, test: Look | None) -> Finding:
-    """Columns of vectors on very different scales, or far from any that weights are made for."""
-    varied = train.deviation[train.most > train.least]
-    if train.images or train.unit or not len(varied):
+    """Columns of vectors that vary too little beside their size for the numbers' precision."""
+    varied = train.most > train.least
+    if train.images or train.unit or not varied.any():
         return Finding("scales", "ok", "all elements share one scale, or are within [0, 1].")
-    small, large = float(varied.min()), float(varied.max())
-    reach = max(map(abs, train.bounds))
+    deviation = train.deviation[varied]
+    size = np.maximum(np.abs(train.least), np.abs(train.most))[varied]
     evidence = (
-        f"standard deviations of columns range from {small:.3g} to {large:.3g} (a ratio of "
-        f"{large / small:.3g}), and values reach {reach:.3g}."
+        f"standard deviations of columns range from {deviation.min():.3g} to "
+        f"{deviation.max():.3g}; each column is computed with in units of its own."
     )
-    if large < UNEQUAL * small and reach < FAR:
+    fine = np.flatnonzero(varied)[size > FINE * deviation]
+    if not len(fine):
         return Finding("scales", "ok", evidence)
-    advice = "standardise the columns, by sklearn.preprocessing.StandardScaler say"
-    return Finding("scales", "warning", evidence, advice)
+    evidence += (
+        f" Columns {_listed(fine)} vary by less than 1/{FINE:,.0f} of their size, so that float32 "
+        "rounds them."
+    )
+    return Finding("scales", "warning", evidence, "subtract the columns' means from them first")
 
 
 def constant(train: Look, test: Look | None) -> Finding:
@@ -275,7 +277,7 @@ def constant(train: Look, test: Look | None) -> Finding:
         return Finding("constant", "problem", f"{evidence}: all data are alike.", advice)
     if train.images or not len(still):  # borders of images are often empty, and do no harm
         return Finding("constant", "ok", f"{evidence}.")
-    advice = "remove these columns: a Gaussian likelihood's scale for them can only shrink"
+    advice = "remove these columns: they tell nothing, and count as fitted without error"
     return Finding("constant", "warning", f"{evidence} (columns {_listed(still)}).", advice)
 
 

@@ -299,7 +299,7 @@ def saturated(patient: Patient) -> Finding:
     likelihood = patient.vae.model_.parts["likelihood"]
     if isinstance(likelihood, Gaussian) and likelihood.raw_log_scale is not None:
         log_scale = soft_bound(likelihood.raw_log_scale.detach(), MAX_LOG_SCALE)
-        least = float(log_scale.min().exp())
+        least = float(likelihood.stddev().detach().min())
         deviation = _deviation(patient.train)
         evidence += f"; the likelihood's least scale is {least:.2g}, the data's {deviation:.2g}"
         at_bound = float(log_scale.abs().max()) > NEAR_BOUND * MAX_LOG_SCALE

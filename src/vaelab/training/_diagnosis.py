@@ -10,8 +10,8 @@ from vaelab.tensors import to_float
 __all__ = ["likely_cause"]
 
 LOOKED_AT = 10_000
-LARGE = 1e4
-"""Data further from zero than this are far outside what first weights are made for."""
+LARGE = 1e15
+"""Squares of data further from zero than this are near the end of float32."""
 
 FAST = 2e-2
 """A learning rate that most networks do not bear."""

@@ -1,0 +1,183 @@
+"""Floor 2: what users may pass in as data, made a tensor at rest, and what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab import checks
+from vaelab.records import Dataset
+from vaelab.tensors import as_array, as_tensor, span
+
+__all__ = ["Given", "joined", "laid_out", "one", "read", "record", "suited"]
+
+CHANNELS = (1, 3, 4)
+"""How many channels an image may have for its last axis to be taken for them."""
+
+GREY = 1 / 255
+"""Values that are nowhere this large are too small to be grey levels or bits."""
+
+LOOKED_AT = 2**20
+"""How many values are looked at once for whether they are bits."""
+
+
+class Given(NamedTuple):
+    """Data that a user gave.
+
+    Attributes:
+        x: The data at rest, `(N, D)` or `(N, C, H, W)`.
+        layout: How they lay: `"ND"`, `"NCHW"`, `"NHW"` or `"NHWC"`.
+    """
+
+    x: Tensor
+    layout: str
+
+
+def read(given: Any) -> Given:
+    """Data of any kind as a tensor at rest, and how they lay.
+
+    Vectors are `(N, D)`; images `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)`. The last axis is
+    taken for channels where its size is 1, 3 or 4 and that of the second is not; where both are,
+    the images are taken as `(N, C, H, W)`.
+
+    Arguments:
+        given: An array, tensor, data frame, nested list, `vaelab.records.Dataset`, or a torch
+            `Dataset` with a length, whose items are data or tuples of a datum and what belongs to
+            it; such items are read once, one by one, into memory.
+
+    Raises:
+        checks.DataError: They are not numbers, of another shape, empty, or not finite.
+
+    >>> read(np.zeros((5, 8, 9, 3), np.uint8)).x.shape
+    torch.Size([5, 3, 8, 9])
+    """
+    if isinstance(given, Dataset):
+        x = as_tensor(given.x)
+        return Given(x, "ND" if x.dim() == 2 else "NCHW")
+    if isinstance(given, torch.utils.data.Dataset):
+        given = _collected(given)
+    names = [name for name in getattr(given, "columns", ()) if isinstance(name, str)]
+    given = given if isinstance(given, Tensor) else as_array(given)
+    shape = tuple(given.shape)
+    x = as_tensor(given, names)
+    if len(shape) == 4 and shape[-1] in CHANNELS and shape[1] not in CHANNELS:
+        return Given(x.permute(0, 3, 1, 2), "NHWC")
+    return Given(x, {2: "ND", 3: "NHW"}.get(len(shape), "NCHW"))
+
+
+def _collected(given: torch.utils.data.Dataset[Any]) -> Tensor | np.ndarray:
+    """The data of a torch `Dataset`, read item by item into one array."""
+    try:
+        count = len(given)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise checks.DataError(
+            f"the torch Dataset {type(given).__name__} has no length; give one that has, or an "
+            "array of its data."
+        ) from error
+    if count == 0:
+        raise checks.DataError(f"the torch Dataset {type(given).__name__} is empty.")
+    first = _datum(given, 0)
+    x = np.empty((count, *first.shape), first.dtype)
+    for index in range(count):
+        datum = _datum(given, index)
+        if datum.shape != first.shape:
+            raise checks.DataError(
+                f"item {index} of the torch Dataset has shape {datum.shape}, but item 0 has "
+                f"{first.shape}; make them alike, by a transform say."
+            )
+        x[index] = datum
+    return x
+
+
+def _datum(given: torch.utils.data.Dataset[Any], index: int) -> np.ndarray:
+    """The datum of an item: the item itself, or the first of a tuple."""
+    item = given[index]
+    datum = item[0] if isinstance(item, tuple | list) else item
+    return datum.detach().cpu().numpy() if isinstance(datum, Tensor) else np.asarray(datum)
+
+
+def one(datum: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A single datum as data of one, in whichever layout it lies.
+
+    Arguments:
+        datum: Of the shape `(D,)`, `(C, H, W)`, `(H, W)` or `(H, W, C)`.
+        shape: Shape of the model's data.
+    """
+    array = as_array(datum)
+    return array[None] if array.ndim == len(shape) else array.reshape(1, *shape)
+
+
+def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
+    """Data `(N, *shape)` laid out as data that were given.
+
+    >>> laid_out(np.zeros((5, 3, 8, 9)), "NHWC").shape
+    (5, 8, 9, 3)
+    """
+    if layout == "NHWC":
+        return np.moveaxis(x, 1, -1)
+    return x[:, 0] if layout == "NHW" else x
+
+
+def suited(x: Tensor) -> tuple[str, str]:
+    """Which likelihood suits data at rest, by its name, and why, in words.
+
+    Bits, grey levels in `uint8`, and other values in [0, 1] suit the Bernoulli likelihood; all
+    else, values in [0, 1] that are nowhere as large as 1/255 among them, suits the Gaussian.
+
+    >>> suited(torch.tensor([[0.5, 2.0]]))
+    ('gaussian', 'values range from 0.5 to 2')
+    >>> suited(torch.tensor([[0, 255]], dtype=torch.uint8))
+    ('bernoulli', 'values are bits')
+    """
+    low, high = span(x)
+    if x.dtype == torch.uint8:
+        kind = "values are bits" if _two_valued(x, 255) else "values are grey levels in uint8"
+        return "bernoulli", kind
+    if _two_valued(x, 1):
+        return "bernoulli", "values are bits"
+    if low >= 0 and GREY <= high <= 1:
+        return "bernoulli", f"values lie in [0, 1], from {low:g} to {high:g}"
+    hint = " (grey levels, as uint8 or divided by 255, suit Bernoulli)"
+    grey = x.dim() > 2 and low >= 0 and 2 < high <= 255
+    return "gaussian", f"values range from {low:g} to {high:g}{hint if grey else ''}"
+
+
+def _two_valued(x: Tensor, high: float) -> bool:
+    """Whether all values are 0 or `high`; it looks no further than the first that is not."""
+    parts = torch.split(x, max(1, LOOKED_AT // x[0].numel()))
+    return all(bool(((part == 0) | (part == high)).all()) for part in parts)
+
+
+def record(given: object, x: Tensor) -> dict[str, Any]:
+    """What is kept of training data at rest, and of what was given as them."""
+    dataset = (
+        given
+        if isinstance(given, Dataset)
+        else Dataset(x=x.cpu().numpy(), y=None, name="array", source="memory")
+    )
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "count": len(dataset),
+        "shape": list(x.shape[1:]),
+        "dtype": str(x.dtype).removeprefix("torch."),
+        "range": list(span(x)),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def joined(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of data that came in parts: the earlier one's, with the later counted in."""
+    both = (earlier["fingerprint"] + later["fingerprint"]).encode()
+    low, high = zip(earlier["range"], later["range"], strict=True)
+    return {
+        **earlier,
+        "count": earlier["count"] + later["count"],
+        "range": [min(low), max(high)],
+        "fingerprint": hashlib.sha256(both).hexdigest(),
+    }
