@@ -502,6 +502,50 @@ def test_start_up_is_light() -> None:
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, timeout=60)
 
 
+def test_a_persons_own_table_is_trained_on_and_found_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaelab.data.load", vaelab.data.loading.load)
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.normal(70, 9, 80), rng.normal(1e-3, 1e-4, 80), np.arange(80) % 2])
+    np.savetxt("my.csv", rows, delimiter=",", header="mass,length,kind", comments="")
+    code, _, err = run("train", "vae", "my.csv", "--read", "labels=kind", "--epochs", 1)
+    assert code == 0
+    told, model = err.splitlines()
+    assert told.startswith(
+        "note: vae: likelihood is Gaussian with a learnt scale, in units of each element's "
+        "standard deviation: values range from 0.000"
+    )
+    assert model == "model: runs/my-vae"
+    first = run("evaluate", "runs/my-vae", "--json", "--particles", 2)
+    assert first[0] == 0
+    assert json.loads(first[1])["knn_accuracy"] is not None, "the column of labels is known"
+    assert run("evaluate", "runs/my-vae", "my.csv", "--json", "--particles", 2) == first
+    assert run("encode", "runs/my-vae", "my.csv", "--out", "codes.csv")[0] == 0
+    Path("my.csv").unlink()
+    code, _, err = run("evaluate", "runs/my-vae")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "there is no such file" in err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("siz=3", "error: --read = 'siz' is not known; did you mean 'size'?"),
+        ("size=a", "error: --read size=a, but it must be a whole number, or height and width"),
+        ("size=8", "error: size = 8, but blobs.npy is no folder of images; leave it out."),
+    ],
+)
+def test_how_data_are_read_is_checked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, setting: str, message: str
+) -> None:
+    monkeypatch.setattr("vaelab.data.load", vaelab.data.loading.load)
+    np.save("blobs.npy", np.zeros((9, 4), np.float32))
+    code, _, err = run("doctor", "blobs.npy", "--read", setting)
+    assert code == 1
+    assert err.startswith(message)
+
+
 CONFIG = """
 data = "blobs"
 recipes = ["vae", "linear"]

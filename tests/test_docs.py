@@ -34,7 +34,7 @@ def test_pictures_and_links_exist() -> None:
             assert (ROOT / target).is_file(), target
 
 
-EXAMPLES = ["quick-start", "training", "onnx", "composition"]
+EXAMPLES = ["quick-start", "training", "scikit-learn", "onnx", "composition"]
 
 
 @pytest.mark.parametrize("code", blocks("python"), ids=EXAMPLES)
@@ -46,7 +46,9 @@ def test_python_examples_run(
     monkeypatch.setattr("vaelab.data.load", lambda name: (train, test))
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
-    if "images" in names:
+    if "search" in names:
+        assert next(iter(names["codes"].columns)) == "vae0"
+    elif "images" in names:
         assert names["images"].shape == (1, *train.shape)
     elif "path" in names:
         assert names["path"].shape == (11, *train.shape)

@@ -118,6 +118,9 @@ def test_files_stay_short() -> None:
 
 
 HEAVY = (
+    "PIL",
+    "pandas",
+    "pyarrow",
     "torch",
     "numpy",
     "matplotlib",

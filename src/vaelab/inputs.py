@@ -163,6 +163,7 @@ def record(given: object, x: Tensor) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "source": dataset.source,
+        "loaded": dict(dataset.loaded),
         "count": len(dataset),
         "shape": list(x.shape[1:]),
         "dtype": str(x.dtype).removeprefix("torch."),

@@ -24,6 +24,7 @@ from vaelab.cli.shared import (
     progress,
     resumable,
     show_all,
+    tell_likelihood,
     trained_with,
     wanted,
 )
@@ -205,6 +206,8 @@ def _compare(
         checkpoint_seconds=options["checkpoint_seconds"],
         **plan["settings"],
     )
+    for vae in result.models.values():
+        tell_likelihood(vae)
     click.echo(json.dumps(result.document(), indent=2) if options["as_json"] else str(result))
     shown = {name: plan[name] for name in ("point", "ends", "steps")}
     exhibits = Exhibits(result.models, train, test, latents=result.latents, **shown)
@@ -244,6 +247,7 @@ def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
         figures = evaluate(vae, test, training_data)
         vae.save(folder, figures=figures)
         write_config(folder)
+    tell_likelihood(vae)
     print_figures(recipe, figures)
     note(f"model: {folder}")
 

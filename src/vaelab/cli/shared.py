@@ -67,12 +67,9 @@ def _size(text: str) -> tuple[int, ...]:
 
 def called(data: str) -> str:
     """A short name of data, for the folder of what is made of them: `faces` for `../faces/`."""
-    from vaelab.data import names
+    from vaelab.data import names, sources
 
-    if data in names():
-        return data
-    path = Path(data).expanduser().resolve()
-    return (path.name if path.is_dir() else path.name.split(".")[0]) or "data"
+    return data if data in names() else sources.called(data)
 
 
 def load_models(folders: Sequence[str]) -> dict[str, VAE]:
@@ -214,6 +211,16 @@ def print_figures(name: str, figures: Mapping[str, Any]) -> None:
     from vaelab.comparison import table
 
     click.echo(table({name: figures}))
+
+
+def tell_likelihood(vae: VAE) -> None:
+    """Tells which likelihood was taken, where it is not the one that the recipe has by itself."""
+    from vaelab.recipes import RECIPES, build, own
+
+    if vae.recipe_.name not in RECIPES:
+        return
+    if own(vae.recipe_) != own(build(vae.recipe_.name, vae.model_.shape)):
+        note(f"note: {vae.recipe_.name}: likelihood is {vae.likelihood_}.")
 
 
 def note(line: str) -> None:

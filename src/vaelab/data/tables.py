@@ -1,0 +1,255 @@
+"""Tables of numbers in CSV and Parquet files: a row a datum, a column a feature.
+
+A table is read and checked in pieces, so that memory is taken for its numbers in `float32` and
+little besides. Text has no types: all data of a CSV file become `float32`. Of a Parquet file whose
+columns of data are all `uint8`, they stay `uint8`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaelab import checks
+from vaelab.data.rows import EXACT, MOST_BYTES, Found, Rows, brief, ranked, told
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["read_csv", "read_parquet"]
+
+PIECE = 2**20
+"""How many values are read at once."""
+
+LIKELY = ("label", "labels", "class", "target")
+"""What columns of labels are often called; one that is read as data is told."""
+
+PLACES = 3
+"""How many places of missing values an error names."""
+
+COUNTED = "(rows count from 0)"
+
+
+def read_csv(path: Path, labels: str | None = None) -> Found:
+    """Reads a CSV file: fields between commas, in UTF-8, with points in numbers.
+
+    The first line is a header if none of its fields is a number; or if a field is no number, but
+    the one below it is; or if it counts 0, 1, 2, ... up to the last column. Without a header the
+    columns are called by their places, `"0"`, `"1"`, ... A first column with an empty header is
+    the row numbers that pandas writes, and is left out.
+
+    Arguments:
+        path: The file.
+        labels: The column that holds labels, text or numbers; all others are data.
+
+    Raises:
+        checks.ArgumentError: There is no such column.
+        checks.DataError: No table, a field that is missing or no number, rows with more fields
+            than the first, or more than `MOST_BYTES` of numbers.
+        OSError: The file cannot be read.
+    """
+    import pandas as pd  # type: ignore[import-untyped]
+
+    origin = told(path)
+    try:
+        first = pd.read_csv(path, header=None, nrows=2, dtype=str, keep_default_na=False)
+        lines = [[str(field) for field in line] for line in first.to_numpy()]
+        header = 0 if _is_header(*lines) else None
+        names = list(map(str, pd.read_csv(path, header=header, nrows=0 if header == 0 else 1)))
+        dropped = names[0] if header == 0 and lines[0][0] == "" and len(names) > 1 else None
+        notes = _checked([name for name in names if name != dropped], labels, origin)
+        pieces = pd.read_csv(
+            path,
+            header=header,
+            names=names,
+            dtype={labels: str} if labels else None,
+            chunksize=max(1, PIECE // len(names)),
+            low_memory=False,
+        )
+        with pieces:
+            if dropped is not None:
+                pieces = (piece.drop(columns=dropped) for piece in pieces)
+            return _found(pieces, labels, origin, notes)
+    except checks.VaelabError:
+        raise
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise _unreadable(origin, error) from error
+
+
+def read_parquet(path: Path, labels: str | None = None) -> Found:
+    """Reads a Parquet file of numbers, with the package pyarrow.
+
+    Arguments:
+        path: The file.
+        labels: The column that holds labels, text or numbers; all others are data.
+
+    Raises:
+        checks.ArgumentError: pyarrow is not installed, or there is no such column.
+        checks.DataError: No table, a value that is missing or no number, or more than
+            `MOST_BYTES` of numbers.
+        OSError: The file cannot be read.
+    """
+    origin = told(path)
+    try:
+        import pyarrow as pa  # type: ignore[import-untyped]
+        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise checks.ArgumentError(
+            f"{origin} needs the package pyarrow, which is not installed; "
+            "pip install 'vaelab[parquet]', or save the table as CSV."
+        ) from error
+    try:
+        with ParquetFile(path) as file:
+            names = list(map(str, file.schema_arrow.empty_table().to_pandas()))
+            notes = _checked(names, labels, origin)
+            _check_size(file.metadata.num_rows * len(names), origin)
+            batches = file.iter_batches(max(1, PIECE // len(names)))
+            return _found((batch.to_pandas() for batch in batches), labels, origin, notes)
+    except checks.VaelabError:
+        raise
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise _unreadable(origin, error) from error
+
+
+def _is_header(top: Sequence[str], below: Sequence[str] = ()) -> bool:
+    """Whether the first line names the columns; `below` is the second."""
+    if not any(map(_is_number, top)):
+        return True
+    if any(_is_number(b) and not _is_number(a) for a, b in zip(top, below, strict=False)):
+        return True
+    return len(top) > 1 and list(top) == [str(k) for k in range(len(top))]
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return "_" not in str(value)  # which Python allows in numbers, and CSV does not
+
+
+def _checked(names: list[str], labels: str | None, origin: str) -> tuple[str, ...]:
+    """What to tell of the columns; refuses a column of labels that is not there."""
+    if labels is not None and labels not in names:
+        near = difflib.get_close_matches(labels, names)
+        checks.choice("labels", labels, dict.fromkeys(map(brief, [*near, *names[:10]])))
+    if len(names) == (labels is not None):
+        raise checks.DataError(f"{origin}: has no column of data; at least 1 is needed.")
+    likely = [name for name in names if name.lower() in LIKELY]
+    if labels is not None or not likely:
+        return ()
+    name = brief(likely[0])
+    return (f"{origin}: column {name!r} is read as data; labels={name!r} makes it classes.",)
+
+
+def _found(pieces: Iterable[Any], labels: str | None, origin: str, notes: tuple[str, ...]) -> Found:
+    """Data and labels of a table that comes in pieces."""
+    import numpy as np
+
+    parts: list[np.ndarray] = []
+    numbered: list[np.ndarray] = []
+    known: dict[str, int] = {}
+    rows = values = 0
+    for frame in pieces:
+        if len(frame) == 0:  # of a header alone
+            continue
+        if labels is not None:
+            numbered.append(_numbered(frame.pop(labels), known, origin, rows))
+        parts.append(_numbers(frame, origin, rows))
+        rows, values = rows + len(frame), values + parts[-1].size
+        _check_size(values, origin)
+    x = np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
+    if labels is None or not parts:
+        return Found(Rows(np.ascontiguousarray(x)), notes=notes)
+    names = list(known)
+    order = ranked(names)
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    y = place[np.concatenate(numbered)]
+    return Found(Rows(x, y), class_names=tuple(told(names[k]) for k in order), notes=notes)
+
+
+def _check_size(values: int, origin: str) -> None:
+    if 4 * values > MOST_BYTES:
+        raise checks.DataError(
+            f"{origin}: has more than {values:,} numbers, of which at most {MOST_BYTES // 4:,} are "
+            "read into memory; save it as a .npy file in float32, which stays on disk."
+        )
+
+
+def _numbered(column: Any, known: dict[str, int], origin: str, start: int) -> np.ndarray:
+    """Labels as numbers in the order of their first appearance, which `known` keeps."""
+    import numpy as np
+    import pandas as pd
+
+    missing = column.isna().to_numpy()
+    if missing.any():
+        row = start + int(np.flatnonzero(missing)[0])
+        raise checks.DataError(
+            f"{origin}: has no label in row {row}, column {brief(column.name)!r} {COUNTED}; fill "
+            "it, or remove the row."
+        )
+    if column.dtype.kind == "f":
+        odd = np.flatnonzero(column.to_numpy() != np.floor(column.to_numpy()))
+        if len(odd) or column.abs().max() >= 2**53:
+            raise checks.DataError(
+                f"{origin}: column {brief(column.name)!r} holds {column.iloc[(*odd, 0)[0]]}, but "
+                "labels must be whole numbers or text."
+            )
+        column = column.astype(np.int64)
+    local, texts = pd.factorize(column.astype(str))
+    place = np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
+    numbered: np.ndarray = place[local]
+    return numbered
+
+
+def _numbers(frame: Any, origin: str, start: int) -> np.ndarray:
+    """Data `(N, D)` in `uint8` if all columns are, else in `float32`; all are finite."""
+    import numpy as np
+
+    kinds = [dtype.kind for dtype in frame.dtypes]
+    if all(dtype == np.uint8 for dtype in frame.dtypes):
+        return np.asarray(frame.to_numpy())
+    for place, kind in enumerate(kinds):
+        if kind not in "biuf":
+            raise _no_number(frame.iloc[:, place], origin, start)
+    values = frame.to_numpy(np.float64, na_value=np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        result: np.ndarray = values.astype(np.float32)
+    whole = np.array([kind in "iu" for kind in kinds])
+    for wrong, what in (
+        (~np.isfinite(result), "no finite number of float32"),
+        (
+            (np.abs(values) > EXACT) & whole,
+            f"a whole number beyond ±{EXACT:,}, which float32 rounds,",
+        ),
+    ):
+        if wrong.any():
+            places = np.argwhere(wrong)
+            named = [
+                f"row {start + row}, column {brief(frame.columns[column])!r}"
+                for row, column in places[:PLACES]
+            ]
+            more = " and more" if len(places) > PLACES else ""
+            raise checks.DataError(
+                f"{origin}: has {what} in {'; '.join(named)}{more} {COUNTED}; change or remove "
+                "them."
+            )
+    return result
+
+
+def _no_number(column: Any, origin: str, start: int) -> checks.DataError:
+    """The error for a column that holds something else than numbers."""
+    odd = (k for k, value in enumerate(column) if not _is_number(value))
+    row = next(odd, 0)
+    name = brief(column.name)
+    return checks.DataError(
+        f"{origin}: column {name!r} holds {brief(repr(column.iloc[row]))} in row {start + row} "
+        f"{COUNTED}, but only numbers can be read; leave it out, or name it: labels={name!r}."
+    )
+
+
+def _unreadable(origin: str, error: Exception) -> checks.DataError:
+    return checks.DataError(f"{origin}: is no table that can be read ({brief(error, 120)}).")
