@@ -233,6 +233,13 @@ def test_recipes_of_ones_own_are_compared(train: Dataset, test: Dataset) -> None
     ), "the same parts and the same seed"
 
 
+def test_the_likelihood_can_be_asked_for(train: Dataset, test: Dataset) -> None:
+    figures = compare(["vae"], train, test, epochs=1, particles=2, likelihood="gaussian")
+    assert figures.models["vae"].likelihood_.endswith(
+        "as likelihood='gaussian' asks: values are grey levels in uint8"
+    )
+
+
 def test_every_figure_is_drawn(exhibits: Exhibits, run: Comparison) -> None:
     figures = report.draw(exhibits, run)
     assert list(figures) == ["scores", *report.FIGURES, "kl"]

@@ -13,8 +13,9 @@ from torch.distributions import MultivariateNormal
 
 from vaelab import VAE, checks, data, recipes
 from vaelab.comparison import details, evaluate
-from vaelab.comparison._judging import CLASSES
+from vaelab.comparison._judging import CLASSES, _errors
 from vaelab.comparison._tables import MEANINGS
+from vaelab.metrics import mean_and_error
 from vaelab.networks import MLP
 from vaelab.posteriors import FixedGaussian
 from vaelab.records import Dataset
@@ -74,6 +75,20 @@ def test_the_parts_add_up(figures: dict[str, float]) -> None:
     parts = figures["mutual_information"] + figures["marginal_kl"]
     assert parts == pytest.approx(figures["rate"], rel=0.1), "by draws, not by the closed form"
     assert figures["elbo"] < figures["log_likelihood"]
+
+
+def test_the_error_of_a_share_is_that_of_its_zeros_and_ones() -> None:
+    right = np.random.default_rng(0).random(80) < 0.7
+    found = _errors({"right": right.mean()}, 80)["right_se"]
+    assert found == pytest.approx(mean_and_error(right.astype(float))[1])
+
+
+def test_shares_and_means_have_errors(figures: dict[str, float]) -> None:
+    names = ("knn_accuracy", "linear_probe_accuracy_sampled", "precision", "coverage")
+    for name in names:
+        share = figures[name]
+        assert figures[f"{name}_se"] == pytest.approx((share * (1 - share) / 199) ** 0.5, rel=0.01)
+    assert 0 < figures["silhouette_se"] < 0.1
 
 
 def test_every_figure_is_told_and_is_plain_json(figures: dict[str, object]) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "mean_and_error",
     "per_datum",
     "silhouette",
+    "silhouettes",
 ]
 
 BATCH = 1024
@@ -133,7 +134,12 @@ def silhouette(z: np.ndarray, y: np.ndarray, *, seed: int = 0) -> float:
         z, y: Latent points `(N, D)` and classes `(N,)`, of two classes at least.
         seed: Decides which data are taken where there are more.
     """
-    from sklearn.metrics import silhouette_score
+    return mean_and_error(silhouettes(z, y, seed=seed))[0]
+
+
+def silhouettes(z: np.ndarray, y: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Of which `silhouette` is the mean: one for each of at most 2,000 data."""
+    from sklearn.metrics import silhouette_samples
 
     rows = np.random.default_rng(checks.seed(seed)).permutation(len(z))[:OUTLINED]
-    return float(silhouette_score(z[rows], y[rows]))
+    return np.asarray(silhouette_samples(z[rows], y[rows]))

@@ -88,6 +88,13 @@ training_options = options(
     config_option,
     read_option,
     click.option("--latent-dim", type=int, default=2, show_default=True, help="Latent dimensions."),
+    click.option(
+        "--likelihood",
+        type=click.Choice(("auto", "bernoulli", "gaussian")),
+        default="auto",
+        show_default=True,
+        help="Of the data; auto goes by their range.",
+    ),
     click.option("--epochs", type=int, help="Passes over the data. [default: by their number]"),
     click.option("--budget-steps", "steps_in_all", type=int, help="Steps, instead of epochs."),
     click.option("--budget-minutes", "minutes", type=float, help="Minutes, instead of epochs."),

@@ -146,7 +146,7 @@ def setting(text: str) -> tuple[str, Any]:
 
 def trained_with(options: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords of `VAE` from the options of the command line that concern training."""
-    named = ("latent_dim", "epochs", "batch_size", "learning_rate", "seed")
+    named = ("latent_dim", "likelihood", "epochs", "batch_size", "learning_rate", "seed")
     groups: dict[str, dict[str, Any]] = {"training": {}, "objective": {}, "options": {}}
     for name, value in map(setting, options["texts"]):
         group, dot, rest = name.partition(".")

@@ -113,6 +113,7 @@ def compare(
     *,
     out: str | os.PathLike[str] | None = None,
     latent_dim: int = 2,
+    likelihood: str = "auto",
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -134,7 +135,8 @@ def compare(
             neighbours among.
         test: The data to judge on.
         out: A folder for `metrics.json` and a model folder for each recipe; `None` writes nothing.
-        latent_dim, epochs, batch_size, learning_rate, seed, objective, training: As for `VAE`.
+        latent_dim, likelihood, epochs, batch_size, learning_rate, seed: As for `VAE`.
+        objective, training: Likewise.
         seeds: With how many seeds each recipe is trained: `seed`, `seed + 1` and so on. The models
             of the others lie in `out` as `<recipe>-seed<number>`.
         jobs: How many recipes are trained side by side, in processes of their own; each has
@@ -156,6 +158,7 @@ def compare(
         recipes,
         train.shape,
         latent_dim=latent_dim,
+        likelihood=likelihood,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -99,7 +100,8 @@ def evaluate(
 
         Of known factors, where there are some: see `vaelab.disentanglement`.
 
-        And `parameters` and `binarize`.
+        And `parameters` and `binarize`. What is a mean or a share of data has its standard error
+        over them (`..._se`); other figures have their spread over seeds alone, see `compare`.
     """
     kind = checks.choice("binarize", binarize or vae.training_.binarize, BINARIZE)
     checks.integer("annealed", annealed, least=0)
@@ -290,14 +292,21 @@ def _classes(evidence: Evidence) -> dict[str, Any]:
         return dict.fromkeys(CLASSES)
     means = among.loc, known, codes.loc, labels
     drawn = among.sample(seed), known, codes.sample((seed + 1) % 2**32), labels
-    figures = (
+    accuracies = (
         metrics.knn_accuracy(*means),
         metrics.knn_accuracy(*drawn),
         metrics.linear_probe_accuracy(*means),
         metrics.linear_probe_accuracy(*drawn),
-        metrics.silhouette(codes.loc, labels),
     )
-    return dict(zip(CLASSES, figures, strict=True))
+    shares = dict(zip(CLASSES, accuracies, strict=False))
+    apart = {"silhouette": metrics.silhouettes(codes.loc, labels)}
+    return shares | _errors(shares, len(labels)) | _means(apart)
+
+
+def _errors(shares: Mapping[str, float], count: int) -> dict[str, float]:
+    """The standard errors of shares of so many data, by their names."""
+    least = max(1, count - 1)
+    return {f"{name}_se": math.sqrt(p * (1 - p) / least) for name, p in shares.items()}
 
 
 def _samples(evidence: Evidence) -> dict[str, Any]:
@@ -307,8 +316,11 @@ def _samples(evidence: Evidence) -> dict[str, Any]:
     count = min(len(real), evidence.samples)
     fake = latent.sample(evidence.vae.model_, count, evidence.seed)
     figures: dict[str, Any] = judge_samples(features, real.x, fake, seed=evidence.seed)
+    shares = {name: figures[name] for name in ("precision", "recall", "coverage")}
+    figures |= _errors(shares, len(fake))
     if isinstance(features, Features) and real.y is not None:
-        figures["classifier_accuracy"] = features.accuracy(real.x, real.y)
+        right = {"classifier_accuracy": features.accuracy(real.x, real.y)}
+        figures |= right | _errors(right, len(real))
     return figures
 
 
