@@ -30,6 +30,9 @@ def test_it_is_the_frechet_distance_of_the_networks_features(train: Dataset) -> 
     assert fid(real, fake, network=Means()) == pytest.approx(frechet_distance(*mine), rel=1e-3)
     floats = [x.astype(np.float32) / 255 for x in (real, fake)]
     assert fid(*floats, network=Means()) == pytest.approx(frechet_distance(*mine), rel=1e-3)
+    bright = floats[1] * 1.4 - 0.2  # as samples of a Gaussian likelihood may be
+    clipped = fid(floats[0], bright.clip(0, 1), network=Means())
+    assert fid(floats[0], bright, network=Means()) == clipped
     assert fid(real, real, network=Means()) == pytest.approx(0, abs=1e-3)
 
 
