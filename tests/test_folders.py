@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from refusals import message, refused
 from vaelab import checks, data
 from vaelab.data import conversion, folders, pictures
 from vaelab.records import Dataset
@@ -49,19 +50,6 @@ def both(path: Path, **options: object) -> np.ndarray:
 
 def ordered(images: np.ndarray) -> np.ndarray:
     return images[np.lexsort(images.reshape(len(images), -1).T)]
-
-
-def message(error: pytest.ExceptionInfo) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    assert text.endswith(".")
-    return text
-
-
-def refused(path: Path, wanted: str, **options: object) -> None:
-    with pytest.raises(checks.DataError) as error:
-        data.load(path, **options)
-    assert message(error) == f"{path}{wanted}"
 
 
 # Labels

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from refusals import message, refused
 from vaelab import checks, data
 from vaelab.data import arrays, rows, sources
 from vaelab.data.rows import Rows
@@ -41,20 +42,6 @@ def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def idx_bytes(array: np.ndarray, code: int = 0x08) -> bytes:
     head = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return head + array.tobytes()
-
-
-def message(error: pytest.ExceptionInfo) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    assert text.endswith(".")
-    return text
-
-
-def refused(path: Path, wanted: str, **options: object) -> None:
-    """The message is `wanted`, after the path."""
-    with pytest.raises(checks.DataError) as error:
-        data.load(path, **options)
-    assert message(error) == f"{path}{wanted}"
 
 
 # Any file

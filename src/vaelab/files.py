@@ -8,7 +8,10 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["check_writable", "write_atomically", "write_json"]
+__all__ = ["OPTIONS", "check_writable", "write_atomically", "write_json"]
+
+OPTIONS = "config.toml"
+"""The file beside a result that tells the options of the command that made it."""
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> Path:

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 
 from vaelab import checks
+from vaelab.data.rows import channels_last
 from vaelab.records import Dataset
 from vaelab.tensors import as_array, as_tensor, span
 
 __all__ = ["Given", "joined", "laid_out", "one", "read", "record", "suited"]
-
-CHANNELS = (1, 3, 4)
-"""How many channels an image may have for its last axis to be taken for them."""
 
 GREY = 1 / 255
 """Values that are nowhere this large are too small to be grey levels or bits."""
@@ -65,7 +63,7 @@ def read(given: Any) -> Given:
     given = given if isinstance(given, Tensor) else as_array(given)
     shape = tuple(given.shape)
     x = as_tensor(given, names)
-    if len(shape) == 4 and shape[-1] in CHANNELS and shape[1] not in CHANNELS:
+    if channels_last(shape):
         return Given(x.permute(0, 3, 1, 2), "NHWC")
     return Given(x, {2: "ND", 3: "NHW"}.get(len(shape), "NCHW"))
 
@@ -134,10 +132,10 @@ def suited(x: Tensor) -> tuple[str, str]:
     >>> suited(torch.tensor([[0, 255]], dtype=torch.uint8))
     ('bernoulli', 'values are bits')
     """
-    low, high = span(x)
-    if x.dtype == torch.uint8:
+    if x.dtype == torch.uint8:  # which needs no look at all of them
         kind = "values are bits" if _two_valued(x, 255) else "values are grey levels in uint8"
         return "bernoulli", kind
+    low, high = span(x)
     if _two_valued(x, 1):
         return "bernoulli", "values are bits"
     if low >= 0 and GREY <= high <= 1:

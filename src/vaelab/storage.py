@@ -52,7 +52,7 @@ which were those of the data."""
 
 CONFIG, WEIGHTS, HISTORY = "config.json", "model.safetensors", "history.jsonl"
 CHECKPOINTS = "checkpoints"
-OWN = {CONFIG, WEIGHTS, HISTORY, CHECKPOINTS, "tensorboard", "config.toml"}
+OWN = {CONFIG, WEIGHTS, HISTORY, CHECKPOINTS, "tensorboard", files.OPTIONS}
 """What vaelab puts into a model folder, also before there is a model."""
 
 LARGEST_TEXT = 64 * 2**20

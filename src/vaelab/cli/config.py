@@ -16,9 +16,7 @@ import click
 
 from vaelab import checks, files
 
-__all__ = ["CONFIG", "config_option", "write_config"]
-
-CONFIG = "config.toml"
+__all__ = ["config_option", "write_config"]
 
 TABLES = ("training", "objective")
 """Tables whose entries become `--set TABLE.NAME=VALUE`."""
@@ -84,4 +82,4 @@ def write_config(folder: Path) -> Path:
         if name not in PASSING and value is not None and value != ():
             plain = list(value) if isinstance(value, tuple) else value
             lines.append(f"{name} = {json.dumps(plain, ensure_ascii=False)}")
-    return files.write_atomically(folder / CONFIG, "\n".join(lines) + "\n")
+    return files.write_atomically(folder / files.OPTIONS, "\n".join(lines) + "\n")

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,19 +33,16 @@ def load_data(wanted: Mapping[str, Any], limit: int | None = None) -> tuple[Data
     return train.limited(limit), test.limited(limit)
 
 
-READ = {"size": "64, or 64,48", "fit": "pad", "labels": "species", "test_fraction": "0.2",
-        "seed": "1", "unreadable": "0.05"}  # fmt: skip
-"""Settings of `--read`, and a value that each may have."""
-
-
 def wanted(data: str | None, texts: Sequence[str], vae: VAE | None = None) -> dict[str, Any]:
     """Keywords of `vaelab.data.load` from the command line.
 
     Without `data`, or with the path of the same, those of a model's training data.
     """
+    from vaelab.data.sources import Options
+
     given = dict(map(setting, texts))
     for name in given:
-        checks.choice("--read", name, READ)
+        checks.choice("--read", name, [option.name for option in fields(Options)])
     if isinstance(given.get("size"), str):
         given["size"] = _size(str(given["size"]))
     if "labels" in given:

@@ -184,6 +184,12 @@ class Evidence:
         return self.vae.encode(self.test)
 
     @cached_property
+    def drawn(self) -> np.ndarray:
+        """The samples to judge, at most as many as there are test data."""
+        count = min(len(self.given), self.samples)
+        return latent.sample(self.vae.model_, count, self.seed)
+
+    @cached_property
     def among(self) -> Codes | None:
         """The posteriors of the training data."""
         return None if self.train is None else self.vae.encode(self.train)
@@ -313,8 +319,7 @@ def _samples(evidence: Evidence) -> dict[str, Any]:
     features, real = evidence.features, evidence.given
     if features is None or evidence.samples == 0:
         return {}
-    count = min(len(real), evidence.samples)
-    fake = latent.sample(evidence.vae.model_, count, evidence.seed)
+    fake = evidence.drawn
     figures: dict[str, Any] = judge_samples(features, real.x, fake, seed=evidence.seed)
     shares = {name: figures[name] for name in ("precision", "recall", "coverage")}
     figures |= _errors(shares, len(fake))
@@ -329,10 +334,8 @@ def _fid(evidence: Evidence) -> dict[str, Any]:
         return {}
     from vaelab.fid import fid
 
-    real = evidence.given
-    count = min(len(real), evidence.samples)
-    fake = latent.sample(evidence.vae.model_, count, evidence.seed)
-    return {"fid": fid(real.limited(len(fake)).x, fake)}
+    fake = evidence.drawn
+    return {"fid": fid(evidence.given.limited(len(fake)).x, fake)}
 
 
 def _factors(evidence: Evidence) -> dict[str, Any]:

@@ -12,7 +12,18 @@ from vaelab import checks
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["MOST_BYTES", "Found", "Rows", "brief", "classes", "listed", "numbers", "ranked", "told"]
+__all__ = [
+    "MOST_BYTES",
+    "Found",
+    "Rows",
+    "brief",
+    "channels_last",
+    "classes",
+    "listed",
+    "numbered",
+    "numbers",
+    "told",
+]
 
 MOST_BYTES = 2 * 2**30
 """The most bytes of data that are taken into memory; a memory map has no limit."""
@@ -149,24 +160,36 @@ def classes(
     given = [_labels(array, origin) for array in labels if array is not None]
     if not given:
         return [None for _ in labels], ()
-    values, numbered = np.unique(np.concatenate(given), return_inverse=True)
-    names = [told(str(value)) for value in values]
-    place = np.empty(len(names), np.int64)
-    place[ranked(names)] = np.arange(len(names))
-    parts = iter(np.split(place[numbered], np.cumsum([len(array) for array in given])[:-1]))
-    return [None if array is None else next(parts) for array in labels], tuple(
-        names[k] for k in ranked(names)
-    )
+    values, found = np.unique(np.concatenate(given), return_inverse=True)
+    place, names = numbered([told(str(value)) for value in values])
+    parts = iter(np.split(place[found], np.cumsum([len(array) for array in given])[:-1]))
+    return [None if array is None else next(parts) for array in labels], names
 
 
-def ranked(names: Sequence[str]) -> list[int]:
-    """Positions of names in their order: by number if all are whole numbers, else as text.
+def numbered(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The class of each name, `(K,)`, and the names in the order of the classes.
 
-    >>> ranked(["10", "9"]), ranked(["10", "9", "a"])
-    ([1, 0], [0, 1, 2])
+    The order is by number if all are whole numbers, else as text.
+
+    >>> numbered(["10", "9"]), numbered(["10", "9", "a"])[1]
+    ((array([1, 0]), ('9', '10')), ('10', '9', 'a'))
     """
+    import numpy as np
+
     whole = all(name.removeprefix("-").isdecimal() and len(name) < 20 for name in names)
-    return sorted(range(len(names)), key=lambda k: (int(names[k]) if whole else 0, names[k]))
+    order = sorted(range(len(names)), key=lambda k: (int(names[k]) if whole else 0, names[k]))
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    return place, tuple(names[k] for k in order)
+
+
+def channels_last(shape: Sequence[int]) -> bool:
+    """Whether data of a shape are images `(N, H, W, C)`; where C could be either, they are not.
+
+    >>> channels_last((5, 8, 9, 3)), channels_last((5, 3, 8, 3)), channels_last((5, 4))
+    (True, False, False)
+    """
+    return len(shape) == 4 and shape[3] in CHANNELS and shape[1] not in CHANNELS
 
 
 def _shaped(x: np.ndarray, origin: str) -> np.ndarray:
@@ -176,7 +199,7 @@ def _shaped(x: np.ndarray, origin: str) -> np.ndarray:
     shape = x.shape
     if x.ndim == 3:
         x = x[:, None]
-    elif x.ndim == 4 and shape[3] in CHANNELS and shape[1] not in CHANNELS:
+    elif channels_last(shape):
         x = np.moveaxis(x, 3, 1)
     if x.ndim not in (2, 4):
         raise checks.DataError(

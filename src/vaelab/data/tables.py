@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
-from vaelab.data.rows import EXACT, MOST_BYTES, Found, Rows, brief, ranked, told
+from vaelab.data.rows import EXACT, MOST_BYTES, Found, Rows, brief, numbered, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,26 +149,23 @@ def _found(pieces: Iterable[Any], labels: str | None, origin: str, notes: tuple[
     import numpy as np
 
     parts: list[np.ndarray] = []
-    numbered: list[np.ndarray] = []
+    classes: list[np.ndarray] = []
     known: dict[str, int] = {}
     rows = values = 0
     for frame in pieces:
         if len(frame) == 0:  # of a header alone
             continue
         if labels is not None:
-            numbered.append(_numbered(frame.pop(labels), known, origin, rows))
+            classes.append(_numbered(frame.pop(labels), known, origin, rows))
         parts.append(_numbers(frame, origin, rows))
         rows, values = rows + len(frame), values + parts[-1].size
         _check_size(values, origin)
     x = np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
     if labels is None or not parts:
         return Found(Rows(np.ascontiguousarray(x)), notes=notes)
-    names = list(known)
-    order = ranked(names)
-    place = np.empty(len(names), np.int64)
-    place[order] = np.arange(len(names))
-    y = place[np.concatenate(numbered)]
-    return Found(Rows(x, y), class_names=tuple(told(names[k]) for k in order), notes=notes)
+    place, names = numbered(list(known))
+    y = place[np.concatenate(classes)]
+    return Found(Rows(x, y), class_names=tuple(map(told, names)), notes=notes)
 
 
 def _check_size(values: int, origin: str) -> None:
@@ -201,8 +198,8 @@ def _numbered(column: Any, known: dict[str, int], origin: str, start: int) -> np
         column = column.astype(np.int64)
     local, texts = pd.factorize(column.astype(str))
     place = np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
-    numbered: np.ndarray = place[local]
-    return numbered
+    found: np.ndarray = place[local]
+    return found
 
 
 def _numbers(frame: Any, origin: str, start: int) -> np.ndarray:
