@@ -34,6 +34,7 @@ check: $(READY)  ## check format, lint, types, floors, and that all examples run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npx --yes --package typescript@5.9.3 tsc -p tsconfig.json
 	$(BIN)/python -m pytest -q tests/test_floors.py tests/test_docs.py src/vaelab
 
 format: $(READY)  ## format the code and mend what the linter can

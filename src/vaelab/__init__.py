@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vaelab.comparison import Comparison, compare, evaluate
     from vaelab.divergences import kl_normal
     from vaelab.estimator import VAE, load
+    from vaelab.explorer import explore
     from vaelab.model import Model
     from vaelab.recipes import Recipe
     from vaelab.records import Checkpoints, Dataset, Terms, Training
@@ -56,6 +57,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "exhibits",
+    "explore",
     "generation",
     "importance",
     "information",
@@ -86,6 +88,7 @@ _FROM = {
     "Training": "records",
     "compare": "comparison",
     "evaluate": "comparison",
+    "explore": "explorer",
     "kl_normal": "divergences",
     "load": "estimator",
     "write_report": "report",

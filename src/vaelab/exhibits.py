@@ -100,21 +100,24 @@ class Exhibits:
             raise checks.ArgumentError("data = None, but this shows data; name a data set.")
         return self.test
 
+    @property
+    def sets(self) -> list[Dataset]:
+        """The data that the maps show: training data, if they are at hand, then test data."""
+        return [part for part in (self.train, self.data) if part is not None]
+
     @cached_property
     def latents(self) -> dict[str, np.ndarray]:
         """Posterior means of the whole data set, training then test data, `(N, D)` by model."""
-        sets = [part for part in (self.train, self.data) if part is not None]
         return {
-            name: np.concatenate([vae.transform(part) for part in sets])
+            name: np.concatenate([vae.transform(part) for part in self.sets])
             for name, vae in self.models.items()
         }
 
     @cached_property
     def labels(self) -> np.ndarray | None:
         """Classes of the whole data set, training then test data, `(N,)`."""
-        sets = [part.y for part in (self.train, self.data) if part is not None]
-        known = [y for y in sets if y is not None]
-        return np.concatenate(known) if len(known) == len(sets) else None
+        known = [part.y for part in self.sets if part.y is not None]
+        return np.concatenate(known) if len(known) == len(self.sets) else None
 
     @property
     def standard(self) -> list[str]:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from vaelab import __version__, checks
-from vaelab.cli import facts, models, runs
+from vaelab.cli import explore, facts, models, runs
 from vaelab.cli.group import Group
 from vaelab.cli.shared import fail, warn
 
@@ -28,6 +28,7 @@ COMMANDS = (
     models.interpolate,
     models.plot,
     models.sample,
+    explore.explore,
     models.export,
     models.doctor,
     runs.report,

@@ -1,4 +1,4 @@
-"""Floor 12: the report: one self-contained HTML file, and each of its figures as PNG."""
+"""Floor 12: the report: one self-contained HTML file with live maps, and its figures as PNG."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vaelab import files, plots
 from vaelab.comparison import Comparison, rows
 from vaelab.exhibits import Exhibits
+from vaelab.explorer import portable
 from vaelab.report.figures import FIGURES, kl_figure, kl_rows
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "PAGE", "draw", "write"]
 
 PAGE = "report.html"
+
+LARGEST = 13_500_000
+"""Characters that the page takes at most, about, so that it can be sent."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ def _render(
     comparison: Comparison, exhibits: Exhibits, pictures: Mapping[str, _Picture], command: str
 ) -> str:
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["signed"] = lambda value, places=2: f"{value:.{places}f}".replace("-", "−")
@@ -90,10 +95,16 @@ def _render(
         ends=_ends(exhibits) if "interpolation" in pictures else {},
         by_data=exhibits.ends is None,
         names=exhibits.strips.names,
+        explorer=Markup(portable.part(exhibits.models, exhibits.sets, budget=_left(pictures))),
         kl_rows=kl_rows(),
         command=command,
         date=time.strftime("%Y-%m-%d"),
     )
+
+
+def _left(pictures: Mapping[str, _Picture]) -> int:
+    """How many characters the maps may take beside the figures."""
+    return max(2_000_000, LARGEST - sum(len(picture.source) for picture in pictures.values()))
 
 
 def _ends(exhibits: Exhibits) -> dict[str, tuple[str, str]]:

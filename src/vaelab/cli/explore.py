@@ -1,0 +1,62 @@
+"""Floor 13: the command that serves the explorer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vaelab.cli.group import data_option, models_argument, quiet_option
+from vaelab.cli.shared import load_data, load_models, wanted
+
+
+@click.command()
+@models_argument
+@data_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on. [default: a free one]")
+@click.option("--no-open", is_flag=True, help="Do not open the page in a browser.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="Write the page to an HTML file instead."
+)
+@click.option("--limit", type=int, help="Use at most this many training and test data each.")
+@quiet_option
+def explore(
+    models: tuple[str, ...],
+    data: str | None,
+    read: tuple[str, ...],
+    host: str,
+    port: int | None,
+    no_open: bool,
+    save: Path | None,
+    limit: int | None,
+) -> None:
+    """Explore latent maps live in a browser, or save them as a page.
+
+    Moving over a map decodes the point under the cursor; the README lists what else there is.
+
+    The page is for this machine alone, and needs no network. Ctrl-C ends it. A saved page needs no
+    server: it decodes in the browser, and can be sent to others.
+
+    \b
+    Example:  vaelab explore runs/mnist/vae runs/mnist/conv
+    """
+    from vaelab.explorer import serve
+    from vaelab.progress import Counter
+
+    loaded = load_models(models)
+    sets = load_data(wanted(data, read, next(iter(loaded.values()))), limit)
+    if save is not None:
+        from vaelab.explorer import portable
+
+        click.echo(portable.save(save, loaded, sets))
+        return
+    serve(
+        loaded,
+        sets,
+        host=host,
+        port=port,
+        open_browser=not no_open,
+        progress=Counter("codes"),
+        ready=click.echo,
+    )

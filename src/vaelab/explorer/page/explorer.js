@@ -1,0 +1,354 @@
+// The page: the maps of several models side by side, and panels for what is pointed at.
+
+import { read, write } from "vaelab/address.js";
+import { graded, palette, parsed, quantiles } from "vaelab/colours.js";
+import { el, newest, spoken } from "vaelab/dom.js";
+import { LatentMap } from "vaelab/map.js";
+import { density } from "vaelab/nearby.js";
+import { image } from "vaelab/pixels.js";
+import { project, lift } from "vaelab/space.js";
+import { InterpolationPanel } from "vaelab/interpolation.js";
+import { DatumPanel, NeighboursPanel, PointPanel } from "vaelab/panels.js";
+import { PicturePanel } from "vaelab/picture.js";
+import { RegionPanel } from "vaelab/region.js";
+import { toolbar } from "vaelab/toolbar.js";
+
+/** @typedef {import("vaelab/types.js").Backend} Backend */
+/** @typedef {import("vaelab/types.js").View} View */
+/**
+ * One model on the page.
+ * @typedef {{index: number, name: string, dim: number, map: LatentMap, view: View,
+ *   z: Float32Array, axes: string[]}} Model
+ */
+/**
+ * A decoded backdrop: square images from the upper left corner on, row by row.
+ * @typedef {{left: number, top: number, side: number, columns: number, images: ImageBitmap[]}} Tiles
+ */
+
+const NONE = 65535; // the class of data without one
+const TILE = 44; // pixels of the page for an image of the backdrop
+
+/** The whole page; panels ask it for the models and tell it what the person did. */
+export class Explorer {
+  /**
+   * @param {HTMLElement} root
+   * @param {Backend} backend
+   */
+  constructor(root, backend) {
+    this.root = root;
+    this.backend = backend;
+    this.scene = backend.scene;
+    /** @type {Model[]} */
+    this.models = [];
+    /** @type {Uint16Array|null} */
+    this.labels = null;
+    /** @type {Set<number>} */
+    this.hidden = new Set();
+    this.colour = "class";
+    this.density = this.backdrop = false;
+    this.linked = true;
+    this.active = 0;
+    this.status = el("p", { role: "status", "aria-live": "polite", class: "status" });
+    this.state = read();
+    this.decodeAll = newest(() => this.decoded());
+    this.atRest = later(150, () => this.rested());
+    this.noted = later(300, () => write(this));
+    /** @type {Map<number, Tiles>} */
+    this.tiles = new Map();
+    this.point = new PointPanel(this);
+    this.datum = new DatumPanel(this);
+    this.neighbours = new NeighboursPanel(this);
+    this.strip = new InterpolationPanel(this);
+    this.region = new RegionPanel(this);
+    this.picture = this.scene.can.upload ? new PicturePanel(this) : null;
+    this.toolbar = toolbar(this);
+  }
+
+  /** Builds the page; resolves when all is drawn. */
+  async start() {
+    const { scene } = this;
+    this.labels = scene.classes.length ? await this.backend.labels() : null;
+    this.colour = this.labels ? "class" : "none";
+    const maps = el("div", { class: "maps" });
+    const dock = el("div", { class: "dock" }, this.point.element, this.datum.element,
+      this.neighbours.element);
+    const below = el("div", { class: "below" }, this.region.element, this.picture?.element ?? null);
+    const stage = el("div", { class: "stage" }, this.toolbar.element, maps, this.status,
+      this.strip.element, below);
+    this.root.classList.add("vaelab");
+    this.root.replaceChildren(stage, dock);
+    await Promise.all(scene.models.map(async (_, index) => maps.append(await this.model(index))));
+    maps.replaceChildren(...this.models.map((model) => /** @type {Node} */ (model.map.element.parentNode)));
+    await this.recolour();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
+    await this.restore();
+    this.root.dataset.ready = "true";
+  }
+
+  /** @param {number} index */
+  async model(index) {
+    const info = this.scene.models[index];
+    const axes = this.state.axes[index] ?? ["z1", info.latent_dim > 1 ? "z2" : "z1"];
+    const map = new LatentMap(info.name, {
+      move: (u, datum) => this.pointed(index, u, datum),
+      click: (u) => this.strip.pick(index, this.lifted(index, u)),
+      lasso: (corners) => this.region.show(index, corners),
+      view: () => this.atRest(),
+    });
+    const view = await this.backend.view(index, axes);
+    const z = new Float32Array(info.latent_dim);
+    this.models[index] = { index, name: info.name, dim: info.latent_dim, map, view, z, axes };
+    map.circles = info.standard_prior ? 3 : 0;
+    map.shown = (datum) => this.shown(datum);
+    map.underlay = () => this.underlay(index);
+    this.lay(index);
+    return el("section", { class: "model", "aria-label": info.name },
+      el("h3", {}, info.name, this.toolbar.axes(index)), map.element);
+  }
+
+  /** Puts a model's points on its map. @param {number} index */
+  lay(index) {
+    const { map, view } = this.models[index];
+    map.place(view.points);
+    map.names = this.medians(view.points);
+  }
+
+  /** Shows other dimensions of a model. @param {number} index @param {string[]} axes */
+  async turn(index, axes) {
+    const model = this.models[index];
+    model.view = await this.backend.view(index, axes);
+    model.axes = axes;
+    model.map.fitted = false;
+    this.lay(index);
+    this.remark();
+    this.noted();
+  }
+
+  /** Where each class is called by its name: the median of its points. @param {Float32Array} points */
+  medians(points) {
+    const { labels } = this;
+    if (!labels || this.scene.classes.length > 30) return [];
+    const step = Math.max(1, Math.floor(labels.length / 50_000));
+    /** @type {number[][][]} */
+    const places = this.scene.classes.map(() => [[], []]);
+    for (let i = 0; i < labels.length; i += step) {
+      if (labels[i] === NONE || this.hidden.has(labels[i])) continue;
+      places[labels[i]][0].push(points[2 * i]);
+      places[labels[i]][1].push(points[2 * i + 1]);
+    }
+    const middle = (/** @type {number[]} */ values) =>
+      values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
+    return this.scene.classes.flatMap(({ name }, c) =>
+      places[c][0].length
+        ? [{ text: name, at: /** @type {[number, number]} */ (places[c].map(middle)) }]
+        : []
+    );
+  }
+
+  /** The name of a datum's class; empty where it has none. @param {number} datum */
+  called(datum) {
+    const { labels, scene } = this;
+    return labels && labels[datum] !== NONE ? scene.classes[labels[datum]].name : "";
+  }
+
+  /** @param {number} datum */
+  shown(datum) {
+    return !this.labels || !this.hidden.has(this.labels[datum]);
+  }
+
+  /** The latent point at a place of a model's map. @param {number} index @param {number[]} u */
+  lifted(index, u) {
+    const { view, z } = this.models[index];
+    return lift(view, u, z);
+  }
+
+  /** The models that a point of one of them is shown in. @param {number} index */
+  along(index) {
+    const { dim } = this.models[index];
+    return this.models.filter((m) => m.index === index || (this.linked && m.dim === dim));
+  }
+
+  /** The pointer is at a place of a map. @param {number} index @param {number[]} u @param {number} datum */
+  pointed(index, u, datum) {
+    this.at(index, this.lifted(index, u));
+    this.datum.hover(datum);
+  }
+
+  /** Makes a latent point the current one. @param {number} index @param {Float32Array} z */
+  at(index, z) {
+    this.active = index;
+    for (const model of this.along(index)) model.z = Float32Array.from(z);
+    this.status.textContent = spoken(z);
+    this.remark();
+    this.point.follow();
+    this.decodeAll();
+    this.atRest();
+  }
+
+  /** Marks the current point on the maps. */
+  remark() {
+    for (const model of this.models) {
+      model.map.mark("probe", [project(model.view, model.z)]);
+    }
+  }
+
+  /** Decodes the current point, the model under the pointer first. */
+  async decoded() {
+    const models = this.along(this.active);
+    models.sort((a, b) => Number(b.index === this.active) - Number(a.index === this.active));
+    for (const model of models) {
+      const { z } = model;
+      this.point.show(model.index, z, await this.backend.decode(model.index, z));
+    }
+  }
+
+  /** What waits until the pointer and the maps have come to rest. */
+  async rested() {
+    this.noted();
+    this.neighbours.follow();
+    if (this.backdrop) for (const model of this.models) await this.drawBackdrop(model);
+  }
+
+  /** The classes' colours on the page as it is, light or dark. */
+  palette() {
+    return palette(this.scene.classes, getComputedStyle(this.root).colorScheme === "dark");
+  }
+
+  /** Paints all points by class or by a figure. */
+  async recolour() {
+    const { count } = this.scene;
+    const plain = this.palette().map(parsed);
+    this.toolbar.dye(this.palette());
+    for (const model of this.models) {
+      const colours = new Uint8Array(4 * count);
+      const values = this.scene.figures.includes(this.colour)
+        ? await this.backend.figure(model.index, this.colour)
+        : null;
+      const [low, high] = values ? quantiles(values, [0.02, 0.98]) : [0, 1];
+      for (let i = 0; i < count; i++) {
+        const label = this.labels ? this.labels[i] : NONE;
+        const rgb = values
+          ? graded((values[i] - low) / (high - low || 1))
+          : this.colour === "class" && label !== NONE ? plain[label] : GREY;
+        colours.set(rgb, 4 * i);
+        colours[4 * i + 3] = this.shown(i) && !this.density ? 255 : 0;
+      }
+      model.map.paint(colours);
+      this.toolbar.scale(model.index, values ? [low, high] : null);
+    }
+    this.noted();
+  }
+
+  /** Shows or hides a class. @param {number} label @param {boolean} shown */
+  async toggle(label, shown) {
+    if (shown) this.hidden.delete(label);
+    else this.hidden.add(label);
+    for (const model of this.models) model.map.names = this.medians(model.view.points);
+    await this.recolour();
+  }
+
+  /** Draws what lies under the points of a map. @param {number} index */
+  underlay(index) {
+    const { map, view } = this.models[index];
+    const context = map.under.getContext("2d");
+    if (!context) return;
+    context.clearRect(0, 0, map.under.width, map.under.height);
+    if (this.density) drawDensity(context, map, view, (datum) => this.shown(datum));
+    const tiles = this.tiles.get(index);
+    if (this.backdrop && tiles) {
+      const [x, y] = map.pixel([tiles.left, tiles.top]);
+      const ratio = devicePixelRatio;
+      const size = tiles.side * map.scale * ratio;
+      context.imageSmoothingEnabled = false;
+      context.globalAlpha = 0.45;
+      tiles.images.forEach((tile, k) => {
+        const [column, row] = [k % tiles.columns, Math.floor(k / tiles.columns)];
+        context.drawImage(tile, x * ratio + column * size, y * ratio + row * size, size, size);
+      });
+      context.globalAlpha = 1;
+    }
+  }
+
+  /** Decodes a lattice over what a map shows. @param {Model} model */
+  async drawBackdrop(model) {
+    const { map, view, index } = model;
+    const [left, bottom, right, top] = map.box();
+    const side = TILE / map.scale;
+    const [columns, rows] = [Math.ceil((right - left) / side), Math.ceil((top - bottom) / side)];
+    const points = new Float32Array(columns * rows * model.dim);
+    for (let k = 0; k < columns * rows; k++) {
+      const u = [left + ((k % columns) + 0.5) * side, top - (Math.floor(k / columns) + 0.5) * side];
+      points.set(lift(view, u, model.z), k * model.dim);
+    }
+    const values = await this.backend.decode(index, points);
+    const each = values.length / (columns * rows);
+    const images = [];
+    for (let k = 0; k < columns * rows; k++) {
+      images.push(await createImageBitmap(
+        image(this.scene.shape, values.subarray(k * each, (k + 1) * each))
+      ));
+    }
+    this.tiles.set(index, { left, top, side, columns, images });
+    this.underlay(index);
+  }
+
+  /** Goes back to what the address says. */
+  async restore() {
+    const { state } = this;
+    for (const model of this.models) {
+      const seen = state.views[model.index];
+      if (seen) model.map.show([seen[0], seen[1]], seen[2]);
+    }
+    const first = state.z && state.z.length === this.models[0].dim ? state.z : this.models[0].z;
+    this.at(0, Float32Array.from(first));
+    await this.toolbar.restore(state);
+    await this.strip.restore(state);
+  }
+}
+
+const GREY = /** @type {[number, number, number]} */ ([75, 103, 250]);
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {LatentMap} map
+ * @param {View} view
+ * @param {(datum: number) => boolean} shown
+ */
+function drawDensity(context, map, view, shown) {
+  const [width, height] = [Math.ceil(map.width / 2), Math.ceil(map.height / 2)];
+  const counts = density(view.points, map.box(), width, height, shown);
+  const most = counts.reduce((a, b) => Math.max(a, b), 0) || 1;
+  const picture = new ImageData(width, height);
+  counts.forEach((count, i) => {
+    const share = Math.sqrt(count / most);
+    picture.data.set([...graded(share), count ? 255 * Math.min(1, 6 * share) : 0], 4 * i);
+  });
+  createImageBitmap(picture).then((bitmap) =>
+    context.drawImage(bitmap, 0, 0, map.under.width, map.under.height)
+  );
+}
+
+/**
+ * Wraps work that waits until it has not been asked for a while.
+ * @param {number} milliseconds
+ * @param {() => void} work
+ */
+function later(milliseconds, work) {
+  /** @type {number|undefined} */
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(work, milliseconds);
+  };
+}
+
+/**
+ * Builds the page in an element.
+ * @param {HTMLElement} root
+ * @param {Backend} backend
+ */
+export async function mount(root, backend) {
+  const explorer = new Explorer(root, backend);
+  await explorer.start();
+  return explorer;
+}

@@ -1,0 +1,85 @@
+"""The explorer in a file, or in part of a page: it needs no server, and nothing beside it."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vaelab import files
+from vaelab.estimator import VAE
+from vaelab.explorer import assets, still
+from vaelab.explorer.scene import Scene
+from vaelab.metrics import PerDatum
+from vaelab.records import Dataset
+
+__all__ = ["part", "save"]
+
+PART = """<style>{style}</style>
+<div id="explorer"></div>
+{carried}
+<script type="importmap">{imports}</script>
+<script type="module">
+import {{ start }} from "vaelab/start.js";
+import {{ Still }} from "vaelab/still.js";
+start(() => Still.open(document));
+</script>"""
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+</head>
+<body class="explorer">
+<h1>{title}</h1>
+<noscript>The explorer needs JavaScript; allow it for this page.</noscript>
+{part}
+</body>
+</html>
+"""
+
+
+def part(models: Mapping[str, VAE], sets: Sequence[Dataset], *, budget: int = still.BUDGET) -> str:
+    """The explorer as HTML that can stand once in the body of any page.
+
+    Arguments:
+        models: Fitted models by name.
+        sets: The training data and, where there are any, the test data.
+        budget: At most how many characters data and models may take; see `still.embedded`.
+
+    Raises:
+        checks.ArgumentError: A budget too small.
+        checks.DataError: Data that a model cannot take.
+    """
+    scene = Scene(models, *sets)
+    figures = {}
+    for place, name in enumerate(models):
+        elbo, rate, distortion = (
+            scene.judge.figure(place, f) for f in ("elbo", "rate", "distortion")
+        )
+        figures[name] = PerDatum(-elbo, rate, distortion)
+    codes = dict(zip(models, scene.codes, strict=True))
+    return PART.format(
+        style=assets.files()["style.css"],
+        carried=still.embedded(models, *sets, latents=codes, figures=figures, budget=budget),
+        imports=assets.import_map(inline=True),
+    )
+
+
+def save(path: str | os.PathLike[str], models: Mapping[str, VAE], sets: Sequence[Dataset]) -> Path:
+    """Writes the explorer to an HTML file that needs no server and no network.
+
+    Arguments:
+        path: Of the file.
+        models: Fitted models by name.
+        sets: The training data and, where there are any, the test data.
+
+    Raises:
+        checks.DataError: Data that a model cannot take.
+        OSError: The file cannot be written.
+    """
+    title = html.escape(f"{sets[0].name}: {', '.join(models)}")
+    return files.write_atomically(Path(path), PAGE.format(title=title, part=part(models, sets)))
