@@ -92,6 +92,7 @@ export class Explorer {
     const map = new LatentMap(info.name, {
       move: (u, datum) => this.pointed(index, u, datum),
       click: (u) => this.strip.pick(index, this.lifted(index, u)),
+      drag: (mark, u) => this.strip.drag(mark === "start" ? 0 : 1, index, this.lifted(index, u)),
       lasso: (corners) => this.region.show(index, corners),
       view: () => this.atRest(),
     });
@@ -118,7 +119,7 @@ export class Explorer {
     const model = this.models[index];
     model.view = await this.backend.view(index, axes);
     model.axes = axes;
-    model.map.fitted = false;
+    model.map.chosen = false;
     this.lay(index);
     this.remark();
     this.noted();

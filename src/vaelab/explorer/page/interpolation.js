@@ -60,6 +60,12 @@ export class InterpolationPanel {
     this.update();
   }
 
+  /** An end is dragged. @param {number} which @param {number} model @param {Float32Array} z */
+  drag(which, model, z) {
+    this.ends[which] = { model, z, datum: -1 };
+    this.update();
+  }
+
   /** @param {number} which 0 for the start, 1 for the end @param {number} datum */
   pickDatum(which, datum) {
     this.ends[which] = { model: 0, z: new Float32Array(0), datum };

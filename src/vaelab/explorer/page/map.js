@@ -6,14 +6,17 @@ import { Points } from "vaelab/points.js";
 
 /** @typedef {[number, number]} Place */
 /**
- * What the map tells: where the pointer is, with the datum under it or −1; a click; a lasso's
- * corners; that another part of the plane is shown.
- * @typedef {{move: (u: Place, datum: number) => void, click: (u: Place, datum: number) => void,
- *   lasso: (corners: number[][]) => void, view: () => void}} Listener
+ * What the map tells: where the pointer is, with the datum under it or −1; a click; that a mark is
+ * dragged; a lasso's corners; that another part of the plane is shown.
+ * @typedef {{move: (u: Place, datum: number) => void, click: (u: Place) => void,
+ *   drag: (mark: string, u: Place) => void, lasso: (corners: number[][]) => void,
+ *   view: () => void}} Listener
  */
 
 const REACH = 7; // pixels from the pointer within which a datum is meant
 const CLICK = 4; // pixels that a pressed pointer may move and still click
+const GRIP = 9; // pixels from the middle of a mark at which it is taken hold of
+const DRAGGED = ["end", "start"]; // marks that can be dragged
 const STEP = 0.025; // of the map's width, by an arrow key
 const KEYS = /** @type {Record<string, Place>} */ ({
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
@@ -55,7 +58,7 @@ export class LatentMap {
     this.cursor = [0, 0];
     this.lassoing = false;
     this.due = false;
-    this.fitted = false;
+    this.chosen = false; // whether the person chose what is shown
     this.listen();
     new ResizeObserver(() => this.resize()).observe(this.element);
   }
@@ -65,7 +68,7 @@ export class LatentMap {
     this.points = points;
     this.nearby = new Nearby(points);
     this.painter.place(points);
-    if (!this.fitted) this.fit();
+    if (!this.chosen) this.fit();
   }
 
   /** @param {Uint8Array} colours */
@@ -80,7 +83,7 @@ export class LatentMap {
     this.centre = [(left + right) / 2, (bottom + top) / 2];
     const [wide, high] = [right - left || 1, top - bottom || 1];
     this.scale = 0.9 * Math.min(this.width / wide, this.height / high);
-    this.fitted = this.width > 1;
+    this.chosen = false;
     this.moved();
   }
 
@@ -88,7 +91,7 @@ export class LatentMap {
   show(centre, scale) {
     this.centre = centre;
     this.scale = Math.min(1e7, Math.max(1e-5, scale));
-    this.fitted = true;
+    this.chosen = true;
     this.moved();
   }
 
@@ -160,15 +163,14 @@ export class LatentMap {
   resize() {
     const [width, height] = [this.element.clientWidth, this.element.clientHeight];
     if (!width || !height) return;
-    const grown = this.width > 1 ? width / this.width : 1; // it is 1 before it is known
     [this.width, this.height] = [width, height];
     for (const canvas of [this.canvas, this.under]) {
       canvas.width = Math.round(width * devicePixelRatio);
       canvas.height = Math.round(height * devicePixelRatio);
     }
     this.over.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    if (!this.fitted && this.points.length) this.fit();
-    else this.show(this.centre, this.fitted ? this.scale * grown : this.scale);
+    if (this.chosen) this.moved();
+    else this.fit();
   }
 
   moved() {
@@ -252,6 +254,8 @@ export class LatentMap {
     let [travelled, circling] = [0, false];
     /** @type {number[][]} */
     let corners = [];
+    /** @type {string|undefined} */
+    let grabbed;
     const at = (/** @type {PointerEvent|WheelEvent} */ event) => {
       const box = this.element.getBoundingClientRect();
       return /** @type {Place} */ ([event.clientX - box.left, event.clientY - box.top]);
@@ -262,6 +266,7 @@ export class LatentMap {
       held.set(event.pointerId, at(event));
       [travelled, circling] = [0, this.lassoing || event.shiftKey];
       corners = [this.plane(...at(event))];
+      grabbed = DRAGGED.find((name) => this.touches(name, at(event)));
     });
     this.element.addEventListener("pointermove", (event) => {
       const [x, y] = at(event);
@@ -270,7 +275,8 @@ export class LatentMap {
       travelled += Math.hypot(x - before[0], y - before[1]);
       if (travelled < CLICK) return;
       held.set(event.pointerId, [x, y]);
-      if (circling) {
+      if (grabbed) this.listener.drag(grabbed, this.plane(x, y));
+      else if (circling) {
         corners.push(this.plane(x, y));
         this.mark("lasso", /** @type {Place[]} */ (corners), { closed: true });
       } else if (held.size > 1) this.pinch(held, event.pointerId, before);
@@ -279,7 +285,7 @@ export class LatentMap {
     const release = (/** @type {PointerEvent} */ event) => {
       if (!held.delete(event.pointerId) || event.type === "pointercancel") return;
       if (travelled < CLICK) this.pick(this.plane(...at(event)));
-      else if (circling && corners.length > 2) this.listener.lasso(corners);
+      else if (circling && !grabbed && corners.length > 2) this.listener.lasso(corners);
     };
     this.element.addEventListener("pointerup", release);
     this.element.addEventListener("pointercancel", release);
@@ -288,6 +294,14 @@ export class LatentMap {
       this.zoom(...at(event), Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)));
     }, { passive: false });
     this.element.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  /** Whether a pixel is on a mark. @param {string} name @param {Place} place */
+  touches(name, place) {
+    const mark = this.marks.get(name);
+    if (!mark) return false;
+    const [x, y] = this.pixel(mark.at[0]);
+    return Math.hypot(x - place[0], y - place[1]) < GRIP;
   }
 
   /** @param {number} dx @param {number} dy pixels */
@@ -313,7 +327,7 @@ export class LatentMap {
   /** @param {Place} u */
   pick(u) {
     this.point(u);
-    this.listener.click(u, this.datum(u));
+    this.listener.click(u);
   }
 
   /** @param {KeyboardEvent} event */

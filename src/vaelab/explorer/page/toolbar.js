@@ -184,7 +184,7 @@ function help() {
   const keys = [
     ["move the pointer, arrow keys", "decode the point there"],
     ["click, Enter", "start of the interpolation, then its end"],
-    ["drag", "move the map"],
+    ["drag", "move the map, or an end of the interpolation"],
     ["wheel, + and −", "zoom; 0 shows all"],
     ["Shift and drag, or Lasso", "choose a region"],
     ["double click on a class", "show it alone, or all again"],
