@@ -218,23 +218,23 @@ export class Explorer {
   /** Paints all points by class or by a figure. */
   async recolour() {
     const { count } = this.scene;
-    const plain = this.palette().map(parsed);
+    const { labels } = this;
+    const classes = this.palette().map((colour) => packed(parsed(colour)));
+    const plain = packed(PLAIN);
     this.toolbar.dye(this.palette());
     for (const model of this.models) {
-      const colours = new Uint8Array(4 * count);
       const values = this.scene.figures.includes(this.colour)
         ? await this.backend.figure(model.index, this.colour)
         : null;
       const [low, high] = values ? quantiles(values, [0.02, 0.98]) : [0, 1];
+      const colours = new Uint32Array(count);
       for (let i = 0; i < count; i++) {
-        const label = this.labels ? this.labels[i] : NONE;
-        const rgb = values
-          ? graded((values[i] - low) / (high - low || 1))
-          : this.colour === "class" && label !== NONE ? plain[label] : GREY;
-        colours.set(rgb, 4 * i);
-        colours[4 * i + 3] = this.shown(i) && !this.density ? 255 : 0;
+        if (this.density || !this.shown(i)) continue; // 0 is hidden
+        if (values) colours[i] = SHADES[Math.round((255 * (clamped(values[i], low, high) - low)) / (high - low || 1))];
+        else if (this.colour === "class" && labels && labels[i] !== NONE) colours[i] = classes[labels[i]];
+        else colours[i] = plain;
       }
-      model.map.paint(colours);
+      model.map.paint(new Uint8Array(colours.buffer));
       this.toolbar.scale(model.index, values ? [low, high] : null);
     }
     this.noted();
@@ -307,7 +307,18 @@ export class Explorer {
   }
 }
 
-const GREY = /** @type {[number, number, number]} */ ([75, 103, 250]);
+const PLAIN = [75, 103, 250]; // the colour of points without classes
+const SHADES = Uint32Array.from({ length: 256 }, (_, i) => packed(graded(i / 255)));
+
+/** A colour as the four bytes that points take, in a number. @param {number[]} rgb */
+function packed([red, green, blue]) {
+  return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
+/** @param {number} value @param {number} low @param {number} high */
+function clamped(value, low, high) {
+  return Math.min(high, Math.max(low, value));
+}
 
 /**
  * @param {CanvasRenderingContext2D} context
