@@ -14,6 +14,10 @@ def load(name: str, **_: object) -> tuple[Dataset, Dataset]:
     return blobs(600, seed=0), blobs(200, seed=1)
 
 
-if __name__ == "__main__":
+def with_blobs() -> None:
     vaelab.data.load = load
+
+
+if __name__ == "__main__":
+    with_blobs()
     main(sys.argv[1:])

@@ -236,6 +236,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         training = {**(self.training or {}), **given}
         recipe = recipes.changed(recipe, objective=self.objective or {}, training=training)
         check_device(recipe.training.device)
+        inputs.check_latent_dim(recipe.model().latent_dim, shape)
         return recipe
 
     def transform(self, X: Any) -> np.ndarray:
