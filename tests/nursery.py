@@ -12,6 +12,8 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -22,13 +24,33 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # the server's is not ours
 }
-PRELOADED = ["program", "vaelab.comparison", "vaelab.report"]
+PRELOADED = [
+    "program",
+    "vaelab.comparison",
+    "vaelab.report",
+    "vaelab.plots",
+    "matplotlib.pyplot",
+    "loky",
+    "sklearn.linear_model",
+    "sklearn.neighbors",
+    "scipy.stats",
+]
 
 
 class Forked:
     """What the tests use of `subprocess.Popen`."""
 
-    def __init__(self, arguments: list[str], folder: Path, *, most_bytes: int | None = None) -> None:
+    count = 0
+
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        *,
+        most_bytes: int | None = None,
+        drawn: bool = True,
+    ) -> None:
+        """`most_bytes` limits the size of files; with `drawn` false there is no report."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         with _environment():
@@ -37,12 +59,10 @@ class Forked:
         self.paths = [folder.parent / f".{folder.name}.{Forked.count}.{n}" for n in ("out", "err")]
         for path in self.paths:
             path.touch()
-        given = (arguments, folder, self.paths, most_bytes)
+        given = (arguments, folder, self.paths, most_bytes, drawn)
         self.process = context.Process(target=_run, args=given)
         self.process.start()
         self.pid = self.process.pid or 0
-
-    count = 0
 
     @property
     def returncode(self) -> int | None:
@@ -66,20 +86,22 @@ class Forked:
         return out, err
 
 
-class _environment:
+@contextmanager
+def _environment() -> Iterator[None]:
     """The environment of the server, and so of all that it forks."""
-
-    def __enter__(self) -> None:
-        self.before = dict(os.environ)
-        os.environ.pop("COLUMNS", None)
-        os.environ.update(ENVIRONMENT)
-
-    def __exit__(self, *_: object) -> None:
+    before = dict(os.environ)
+    os.environ.pop("COLUMNS", None)
+    os.environ.update(ENVIRONMENT)
+    try:
+        yield
+    finally:
         os.environ.clear()
-        os.environ.update(self.before)
+        os.environ.update(before)
 
 
-def _run(arguments: list[str], folder: Path, paths: list[Path], most_bytes: int | None) -> None:
+def _run(
+    arguments: list[str], folder: Path, paths: list[Path], most_bytes: int | None, drawn: bool
+) -> None:
     os.setsid()
     for number, path in enumerate(paths, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
@@ -88,5 +110,6 @@ def _run(arguments: list[str], folder: Path, paths: list[Path], most_bytes: int 
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     program.with_blobs()
-    sys.argv = ["vaelab", *arguments]
+    if not drawn:
+        program.without_report()
     main(arguments)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaelab import checks, files, machine
+from vaelab.cli import completion
 from vaelab.cli.config import write_config
 from vaelab.cli.group import ends_options, names, point_option, training_options
 from vaelab.cli.shared import (
@@ -36,21 +37,26 @@ RUN, METRICS = "run.json", "metrics.json"
 
 
 @click.command()
-@click.argument("data", default="mnist")
+@click.argument("data", default="mnist", shell_complete=completion.data)
 @click.option(
     "--recipes",
     callback=names,
     default="vae,fixed-variance,conv",
     show_default=True,
+    shell_complete=completion.recipes,
     help="Which to train.",
 )
 @training_options
 @click.option("--seeds", type=int, default=1, show_default=True, help="Trainings of each recipe.")
-@click.option("--jobs", type=int, help="Recipes trained side by side. [default: a core each]")
-@click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
+@click.option("--jobs", type=int, help="Recipes trained side by side.  [default: a core each]")
+@click.option(
+    "--particles", type=int, default=64, show_default=True, help="Draws of z a datum, for log p(x)."
+)
 @point_option
 @ends_options
-@click.option("--out", type=click.Path(path_type=Path), help="Folder. [default: runs/DATA]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: runs/DATA]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in the folder.")
 @click.option("--show", is_flag=True, help="Open the figures in a window.")
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of the table.")
@@ -219,10 +225,12 @@ def _compare(
 
 
 @click.command()
-@click.argument("recipe")
-@click.argument("data", default="mnist")
+@click.argument("recipe", shell_complete=completion.recipes)
+@click.argument("data", default="mnist", shell_complete=completion.data)
 @training_options
-@click.option("--out", type=click.Path(path_type=Path), help="[default: runs/DATA-RECIPE]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: runs/DATA-RECIPE]"
+)
 def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     """Train one model and write its folder.
 
@@ -269,7 +277,7 @@ def _refuse_used(folder: Path, *, resume: bool) -> None:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=completion.runs)
 def report(run: Path) -> None:
     """Write the report of a comparison again.
 
