@@ -35,6 +35,7 @@ PRELOADED = [
     "sklearn.neighbors",
     "scipy.stats",
 ]
+CONTEXT = multiprocessing.get_context("forkserver")
 
 
 class Forked:
@@ -51,16 +52,12 @@ class Forked:
         drawn: bool = True,
     ) -> None:
         """`most_bytes` limits the size of files; with `drawn` false there is no report."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        with _environment():
-            forkserver.ensure_running()
         Forked.count += 1
         self.paths = [folder.parent / f".{folder.name}.{Forked.count}.{n}" for n in ("out", "err")]
         for path in self.paths:
             path.touch()
         given = (arguments, folder, self.paths, most_bytes, drawn)
-        self.process = context.Process(target=_run, args=given)
+        self.process = CONTEXT.Process(target=_run, args=given)
         self.process.start()
         self.pid = self.process.pid or 0
 
@@ -84,6 +81,16 @@ class Forked:
         assert self.process.exitcode is not None, "the process did not end in time"
         out, err = (path.read_text() for path in self.paths)
         return out, err
+
+
+def prepare() -> None:
+    """Starts the server, and waits until it has imported all."""
+    CONTEXT.set_forkserver_preload(PRELOADED)
+    with _environment():
+        forkserver.ensure_running()
+    first = CONTEXT.Process(target=int)
+    first.start()
+    first.join()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nursery import ENVIRONMENT, Forked
+from nursery import ENVIRONMENT, Forked, prepare
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("program.py"))]
 TRAIN = ["train", "vae", "blobs", "--epochs", "40", "--checkpoint-seconds", "0", "--out"]
@@ -59,6 +59,11 @@ def result(model: Path) -> tuple[bytes, list[dict[str, float]], dict[str, object
     for record in history:
         del record["seconds"]
     return (model / "model.safetensors").read_bytes(), history, config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nursery() -> None:
+    prepare()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +116,7 @@ def test_twenty_kills_change_no_bit(
 
 
 def wait_for(pattern: str, folder: Path, process: Process) -> None:
-    for _ in range(1200):
+    for _ in range(6000):
         if next(folder.glob(pattern), None) is not None:
             return
         assert process.poll() is None, process.communicate()[1]

@@ -76,6 +76,7 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
     record = plan | {"command": command(), **data_record}
     if options["resume"]:
         _check_same(folder, record)
+    missing = files.missing_parents(folder)
     aside = _make_room(folder, overwrite=overwrite, resume=options["resume"])
     with locked(folder):
         try:
@@ -84,18 +85,21 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
                 write_config(folder)
                 page = _compare(folder, train, test, options, plan)
         except BaseException:
-            _put_back(aside, folder)
+            _put_back(aside, folder, new=not options["resume"])
+            files.remove_empty(missing)
             raise
     shutil.rmtree(aside, ignore_errors=True)
     note(f"report: {page}")
 
 
-def _put_back(aside: Path, folder: Path) -> None:
+def _put_back(aside: Path, folder: Path, *, new: bool) -> None:
     """After a failure: the old run, unless there is work in the new one that can be resumed."""
+    worked = next(folder.glob("*/*/step-*"), None) is not None
+    if not worked and (new or aside.exists()):
+        shutil.rmtree(folder, ignore_errors=True)
     if not aside.exists():
         return
-    if next(folder.glob("*/*/step-*"), None) is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    if not worked:
         aside.rename(folder)
     else:
         note(f"note: the run that was in {folder} stays in {aside} until this one is finished.")
