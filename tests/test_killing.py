@@ -91,9 +91,9 @@ def kill_and_resume(
     rng = random.Random(seed)
     reference, seconds = whole
     killed, arguments = 0, [*TRAIN, "run", "--resume"]
-    for _ in range(times):
+    for moment in sorted(rng.uniform(0.0, seconds) for _ in range(times)):  # one before the end
         process = begin(arguments, folder)
-        time.sleep(rng.uniform(0.0, seconds))
+        time.sleep(moment)
         killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
