@@ -137,13 +137,29 @@ def test_pieces_and_processes_make_no_difference(
     data.clean()
     monkeypatch.setattr(conversion, "FILES", 20)
     monkeypatch.setattr(conversion, "PIECE_FILES", 7)
-    monkeypatch.setattr(huggingface, "PIECE", 11)
     monkeypatch.setattr("loky.cpu_count", lambda: 2)
     events: list[tuple[str, int, int]] = []
     together = data.load(of_images(), progress=lambda *event: events.append(event))
     assert [part.fingerprint for part in alone] == [part.fingerprint for part in together]
     assert events[-1][0] == "images"
     assert 0 < events[-1][1] == events[-1][2]
+
+
+def test_few_encoded_images_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[slice] = []
+    whole = huggingface._Encoded.__getitem__
+
+    def counted(self: Any, rows: slice) -> list[str | bytes]:
+        asked.append(rows)
+        return whole(self, rows)
+
+    monkeypatch.setattr(huggingface._Encoded, "__getitem__", counted)
+    given = of_images()
+    size = len(given.with_format("arrow")[:1]["image"][0].as_py()["bytes"])
+    monkeypatch.setattr(huggingface, "PIECE_BYTES", 5 * size)
+    assert len(data.load(given)[0]) == 36
+    assert len(asked) > 2 * COUNT / 6
+    assert max(rows.stop - rows.start for rows in asked[1:]) < 6
 
 
 def test_unreadable_images_are_told_and_their_classes_left_out() -> None:

@@ -58,6 +58,7 @@ def convert(
     weights: Sequence[int],
     origin: str,
     what: str = "image files",
+    at_once: int | None = None,
     size: tuple[int, int] | None,
     fit: str,
     progress: Progress | None = None,
@@ -72,6 +73,7 @@ def convert(
         weights: Bytes of each image file, for progress and the number of processes.
         origin: What messages call where the images are from.
         what: What messages call the images.
+        at_once: How many are asked for at once, at most; by default `PIECE_FILES`.
         size: Height and width; `None` takes that of the images if all have the same, else the
             square that `DEFAULT_SIDE` tells.
         fit: One of `pictures.FITS`.
@@ -83,16 +85,17 @@ def convert(
         OSError: The file cannot be written.
     """
     tell = _teller(progress, weights)
+    at_once = min(at_once or PIECE_FILES, PIECE_FILES)
     try:
         with _processes(_workers(len(images), sum(weights))) as over:
-            seen = _looked(over, images, tell)
+            seen = _looked(over, _chunks(images, at_once), tell)
             _check_any(seen, images, what, origin)
             looks = [look for look in seen if isinstance(look, Look)]
             channels, (height, width), notes = _form(looks, size, fit, origin)
             shape = (len(looks), channels, height, width)
             _check_room(out.parent, math.prod(shape), origin)
             read = partial(pictures.decode, channels=channels, size=(height, width), fit=fit)
-            rows = max(1, min(PIECE_FILES, PIECE_BYTES // math.prod(shape[1:])))
+            rows = max(1, min(at_once, PIECE_BYTES // math.prod(shape[1:])))
             reasons = _written(out, shape, over(read, _chunks(images, rows)), tell)
     except BrokenProcessPool as error:
         raise checks.DataError(
@@ -124,9 +127,11 @@ def _teller(progress: Progress | None, weights: Sequence[int]) -> Callable[[str,
     return tell
 
 
-def _looked(over: Over, images: Images, tell: Callable[[str, int], None]) -> list[Look | str]:
+def _looked(
+    over: Over, chunks: Iterable[Sequence[str | bytes]], tell: Callable[[str, int], None]
+) -> list[Look | str]:
     seen: list[Look | str] = []
-    for part in over(pictures.look, _chunks(images, PIECE_FILES)):
+    for part in over(pictures.look, chunks):
         seen += part
         tell("headers", len(seen))
     return seen

@@ -45,7 +45,10 @@ TESTS = ("test", "val", "valid", "validation")
 """Splits of test data; the first of these that is there beside `train`."""
 
 PIECE = 2**20
-"""How many numbers, or rows where only their sizes are looked at, are read at once."""
+"""How many numbers are read at once."""
+
+PIECE_BYTES, LOOKED_AT = 2**24, 16
+"""How much of encoded images is read at once, by the mean size of the first few."""
 
 
 class _Columns(NamedTuple):
@@ -265,14 +268,18 @@ def _table(data: Any, rows: slice, columns: Sequence[str]) -> Any:
 
 
 def _images(data: Any, column: str, out: Path, **options: Any) -> cache.Converted:
-    import pyarrow.compute as pc  # type: ignore[import-untyped]
-
-    weights: list[int] = []
-    for start in range(0, len(data), PIECE):
-        images = _table(data, slice(start, start + PIECE), [column]).column(0).combine_chunks()
-        lengths = pc.fill_null(pc.binary_length(images.field("bytes")), 0)
-        weights += lengths.to_pylist()
-    return convert(_Encoded(data, column), out, weights=weights, what="images", **options)
+    """Converts a column of images, as many at once as take little memory as they lie there."""
+    images = _Encoded(data, column)
+    first = [len(one) for one in images[:LOOKED_AT] if isinstance(one, bytes)]
+    mean = 1 + sum(first) // max(1, len(first))
+    return convert(
+        images,
+        out,
+        weights=[mean] * len(data),
+        what="images",
+        at_once=max(1, PIECE_BYTES // mean),
+        **options,
+    )
 
 
 def _numbers(data: Any, columns: Sequence[str], origin: str) -> np.ndarray:
@@ -325,7 +332,7 @@ def _labels(
 ) -> tuple[np.ndarray | None, tuple[str, ...], list[str]]:
     """Classes `(N,)`, their names, and what is to be told."""
     import numpy as np
-    import pyarrow.compute as pc
+    import pyarrow.compute as pc  # type: ignore[import-untyped]
     from datasets import ClassLabel
 
     if column is None:
