@@ -43,7 +43,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     Arguments:
         recipe: A name in `vaelab.recipes.RECIPES`, or a `Recipe` of your own.
-        latent_dim: Number of latent dimensions D (of a named recipe), at most the elements of a datum.
+        latent_dim: Latent dimensions D (of a named recipe), at most the elements of a datum.
         likelihood: Of a named recipe: `"bernoulli"`, for bits and grey levels in [0, 1];
             `"gaussian"`, with a learnt scale, for any real numbers; `"auto"` is the recipe's own,
             but Gaussian for data that a Bernoulli one does not suit. See `likelihood_`.

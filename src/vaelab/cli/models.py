@@ -169,7 +169,7 @@ def interpolate(
     """Decode the path between two latent points, a row a model.
 
     \b
-    Example:  vaelab interpolate runs/mnist/vae --start -1,0 --end 1.5,0.5 --steps 15
+    Example:  vaelab interpolate runs/mnist/vae --start -1,0 --end 1.5,0.5
     """
     _draw("interpolation", models, data, read, ends=both_ends(start, end), steps=steps, **out)
 
