@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import vaelab
+import vaelab.data
+import vaelab.report
 from conftest import blobs
 from vaelab.cli import main
 from vaelab.records import Dataset
@@ -14,6 +15,16 @@ def load(name: str, **_: object) -> tuple[Dataset, Dataset]:
     return blobs(600, seed=0), blobs(200, seed=1)
 
 
-if __name__ == "__main__":
+def with_blobs() -> None:
     vaelab.data.load = load
+
+
+def without_report() -> None:
+    """Figures and page take longer than all else that is done with data as small as these."""
+    vaelab.report.draw = lambda *_: {}
+    vaelab.report.write = lambda folder, *_, **__: folder / "report.html"
+
+
+if __name__ == "__main__":
+    with_blobs()
     main(sys.argv[1:])

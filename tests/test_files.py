@@ -54,8 +54,10 @@ def test_json_is_refused_where_it_would_not_be_json(tmp_path: Path) -> None:
 
 
 def test_writability_is_found_out_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    files.check_writable(tmp_path / "empty" / "new" / "model")
     files.check_writable(tmp_path / "deep" / "model")
-    assert [p.name for p in tmp_path.rglob("*")] == ["deep"]
+    assert [p.name for p in tmp_path.rglob("*")] == ["empty"], "what was there stays"
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         files.check_writable(tmp_path / "file" / "model")

@@ -129,6 +129,7 @@ HEAVY = (
     "PIL",
     "pandas",
     "pyarrow",
+    "datasets",
     "starlette",
     "uvicorn",
     "websockets",

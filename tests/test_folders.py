@@ -572,7 +572,7 @@ def test_a_cache_that_cannot_be_written_is_told(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(99, 36, 63))
     refused(
         folder,
-        ": its images take 64 bytes, but the cache has room for 63 only; set a smaller size, or "
+        ": its data take 64 bytes, but the cache has room for 63 only; set a smaller size, or "
         "VAELAB_CACHE to a folder with more room.",
     )
 

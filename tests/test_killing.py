@@ -10,34 +10,41 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nursery import ENVIRONMENT, Forked, prepare
+
 PROGRAM = [sys.executable, str(Path(__file__).with_name("program.py"))]
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "COLUMNS"} | {"OMP_NUM_THREADS": "1"}
-TRAIN = ["train", "vae", "blobs", "--epochs", "150", "--checkpoint-seconds", "0", "--out"]
+TRAIN = ["train", "vae", "blobs", "--epochs", "40", "--checkpoint-seconds", "0", "--out"]
 COMPARE = [
-    "compare", "blobs", "--recipes", "vae,linear,conv", "--epochs", "30", "--particles", "2",
+    "compare", "blobs", "--recipes", "vae,linear,conv", "--epochs", "12", "--particles", "2",
     "--jobs", "2", "--checkpoint-seconds", "0", "--out",
 ]  # fmt: skip
 
 
-def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+Process = Forked | subprocess.Popen[str]
+
+
+def start(arguments: list[str], folder: Path, **how: Any) -> Forked:
+    return Forked(arguments, folder, **how)
+
+
+def start_afresh(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    """As `start`, but with all that a person waits for: seconds pass before anything is done."""
     return subprocess.Popen(
-        [*PROGRAM, *arguments], cwd=folder, env=ENVIRONMENT, text=True,
+        [*PROGRAM, *arguments], cwd=folder, env=os.environ | ENVIRONMENT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=hear_interrupts,
     )  # fmt: skip
 
 
-def hear_interrupts() -> None:
-    """Undoes what a shell does to the programs it runs in the background."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def finish(arguments: list[str], folder: Path) -> str:
-    process = start(arguments, folder)
+def finish(
+    arguments: list[str], folder: Path, begin: Callable[..., Process] = start, **how: Any
+) -> str:
+    process = begin(arguments, folder, **how)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "Traceback" not in err
@@ -54,44 +61,62 @@ def result(model: Path) -> tuple[bytes, list[dict[str, float]], dict[str, object
     return (model / "model.safetensors").read_bytes(), history, config
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nursery() -> None:
+    prepare()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A run that was left alone, and how many seconds it took."""
-    folder = tmp_path_factory.mktemp("whole")
+    return run_whole(tmp_path_factory, start)
+
+
+@pytest.fixture(scope="module")
+def whole_afresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    return run_whole(tmp_path_factory, start_afresh)
+
+
+def run_whole(factory: pytest.TempPathFactory, begin: Callable[..., Process]) -> tuple[Path, float]:
+    folder = factory.mktemp("whole")
     began = time.monotonic()
-    finish([*TRAIN, "run"], folder)
+    finish([*TRAIN, "run"], folder, begin)
     return folder / "run", time.monotonic() - began
 
 
-def kill_and_resume(times: int, seed: int, whole: tuple[Path, float], folder: Path) -> None:
+def kill_and_resume(
+    times: int, seed: int, whole: tuple[Path, float], folder: Path, begin: Callable[..., Process]
+) -> None:
     """Kills a run at random moments of its whole life, each time going on from where it stood."""
     rng = random.Random(seed)
     reference, seconds = whole
     killed, arguments = 0, [*TRAIN, "run", "--resume"]
-    for _ in range(times):
-        process = start(arguments, folder)
-        time.sleep(rng.uniform(0.0, seconds))
+    for moment in sorted(rng.uniform(0.0, seconds) for _ in range(times)):  # one before the end
+        process = begin(arguments, folder)
+        time.sleep(moment)
         killed += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert killed > 0
-    finish(arguments, folder)
+    finish(arguments, folder, begin)
     assert result(folder / "run") == result(reference)
     assert not [path for path in folder.rglob("*.part") if path.parent.name == "checkpoints"]
 
 
 def test_three_kills_change_no_bit(whole: tuple[Path, float], tmp_path: Path) -> None:
-    kill_and_resume(3, 0, whole, tmp_path)
+    kill_and_resume(3, 0, whole, tmp_path, start)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_twenty_kills_change_no_bit(seed: int, whole: tuple[Path, float], tmp_path: Path) -> None:
-    kill_and_resume(4, seed, whole, tmp_path)
+def test_twenty_kills_change_no_bit(
+    seed: int, whole_afresh: tuple[Path, float], tmp_path: Path
+) -> None:
+    kill_and_resume(4, seed, whole_afresh, tmp_path, start_afresh)
 
 
-def wait_for(pattern: str, folder: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
+def wait_for(pattern: str, folder: Path, process: Process) -> None:
+    for _ in range(6000):
         if next(folder.glob(pattern), None) is not None:
             return
         assert process.poll() is None, process.communicate()[1]
@@ -111,7 +136,7 @@ def test_a_signal_keeps_the_state_and_tells_how_to_go_on(
     line = err.strip().splitlines()[-1]
     assert line.startswith("error: interrupted at step ")
     told, _, command = line.partition("; continue with: vaelab ")
-    assert told.endswith(" of 1,350; the state is kept")
+    assert told.endswith(" of 360; the state is kept")
     finish(shlex.split(command), tmp_path)
     assert result(tmp_path / "run") == result(whole[0])
 
@@ -142,12 +167,9 @@ def test_a_disk_without_room_leaves_the_last_checkpoint_intact(
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     before = {path: path.read_bytes() for path in tmp_path.glob("run/checkpoints/step-*")}
-    arguments = shlex.join([*PROGRAM, *TRAIN, "run", "--resume"])
-    limited = subprocess.run(
-        ["bash", "-c", f"ulimit -f 200; exec {arguments}"], cwd=tmp_path, env=ENVIRONMENT,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    lines = limited.stderr.splitlines()
+    limited = start([*TRAIN, "run", "--resume"], tmp_path, most_bytes=200 * 1024)
+    _, err = limited.communicate(timeout=300)
+    lines = err.splitlines()
     assert limited.returncode == 1
     assert lines[0].startswith("note: no checkpoint could be written to run/checkpoints")
     assert lines[0].endswith("those that are there are intact; training goes on.")
@@ -161,13 +183,13 @@ def test_a_disk_without_room_leaves_the_last_checkpoint_intact(
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison that was left alone."""
     folder = tmp_path_factory.mktemp("compared")
-    finish([*COMPARE, "run"], folder)
+    finish([*COMPARE, "run"], folder, drawn=False)
     return folder / "run"
 
 
 @pytest.mark.parametrize("how", ["kill", "interrupt", "terminate"])
 def test_a_comparison_goes_on_where_it_stood(how: str, compared: Path, tmp_path: Path) -> None:
-    process = start([*COMPARE, "run"], tmp_path)
+    process = start([*COMPARE, "run"], tmp_path, drawn=False)
     wait_for("run/*/model.safetensors", tmp_path, process)
     if how == "kill":
         process.kill()
@@ -181,7 +203,7 @@ def test_a_comparison_goes_on_where_it_stood(how: str, compared: Path, tmp_path:
     models = list(tmp_path.glob("run/*/model.safetensors"))
     finished = {path: path.stat().st_mtime_ns for path in models}
     assert not (tmp_path / "run/metrics.json").exists()
-    finish([*COMPARE, "run", "--resume"], tmp_path)
+    finish([*COMPARE, "run", "--resume"], tmp_path, drawn=how == "kill")
     for path, before in finished.items():
         assert path.stat().st_mtime_ns == before, "finished recipes stay untouched"
     for name in ("vae", "linear", "conv"):
@@ -196,7 +218,7 @@ def test_a_comparison_goes_on_where_it_stood(how: str, compared: Path, tmp_path:
 
 def test_a_comparison_is_not_resumed_with_other_settings(tmp_path: Path) -> None:
     quick = ["compare", "blobs", "--recipes", "linear", "--epochs", "1", "--out", "run"]
-    finish(quick, tmp_path)
+    finish(quick, tmp_path, drawn=False)
     for change, message in (
         (["--seed", "1"], "settings.seed was 0 and is now 1"),
         (["--recipes", "vae"], "recipes was ['linear'] and is now ['vae']"),

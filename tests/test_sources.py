@@ -565,6 +565,37 @@ def test_bytes_of_a_parquet_file_stay(tmp_path: Path) -> None:
         assert data.load(tmp_path / "a.parquet")[0].x.dtype == np.float32
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_grey_levels_of_a_table_are_brought_to_0_to_1(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaelab.data.tables.PIECE", 90)
+    path = tmp_path / f"a.{form}"
+    table = pd.DataFrame(X.reshape(COUNT, -1)).add_prefix("p").assign(kind=Y)
+    table.to_csv(path, index=False) if form == "csv" else table.to_parquet(path)
+    as_images = data.load(_saved(tmp_path / "a.npy", X.reshape(COUNT, -1)))
+    for part, images in zip(data.load(path, labels="kind", scale=255), as_images, strict=True):
+        assert part.x.dtype == np.float32
+        assert np.array_equal(part.x, images.x / np.float32(255)), "as uint8 is computed with"
+        assert part.x.min() >= 0
+        assert part.y is not None
+    assert data.load(path, labels="kind", scale=255)[0].loaded["scale"] == 255
+    row, column = np.argwhere(X.reshape(COUNT, -1) > 200)[0]
+    found = X.reshape(COUNT, -1)[row, column]
+    refused(
+        path,
+        f": column 'p{column}' holds {found} in row {row} (rows count from 0), but with scale=200 "
+        "values must lie in [0, 200]; set another scale, or none.",
+        scale=200,
+        labels="kind",
+    )
+
+
+def _saved(path: Path, array: np.ndarray) -> Path:
+    np.save(path, array)
+    return path
+
+
 BAD_TABLES = {
     "a,b\n1,2\n,nan\n-inf,1e39\n": ": has no finite number of float32 in row 1, column 'a'; row 1, "
     "column 'b'; row 2, column 'a' and more (rows count from 0); change or remove them.",
@@ -695,7 +726,10 @@ def test_options_are_checked_and_never_without_effect(tmp_path: Path) -> None:
             {"labels": "a"},
             f"labels = 'a', but {path} is no table with named columns; leave it out.",
         ),
-        ({"labels": 3}, "labels = 3, but it must be the name of a column."),
+        ({"column": "a"}, f"column = 'a', but {path} is no Hugging Face data set; leave it out."),
+        ({"scale": 255}, f"scale = 255, but {path} is no table with named columns; leave it out."),
+        ({"scale": 0}, "scale = 0, but it must be a finite number above 0."),
+        ({"labels": 3}, "labels = 3, but it must be a column's name."),
         (
             {"unreadable": 2},
             "unreadable = 2, but it must be a finite number of at least 0 and at most 1.",
@@ -704,7 +738,7 @@ def test_options_are_checked_and_never_without_effect(tmp_path: Path) -> None:
         with pytest.raises(checks.ArgumentError) as error:
             data.load(path, **options)
         assert message(error) == wanted
-    for options in ({"size": 8}, {"labels": "a"}):
+    for options in ({"size": 8}, {"labels": "a"}, {"column": "a"}, {"scale": 255}):
         with pytest.raises(checks.ArgumentError, match="but shapes is as it is; leave it out"):
             data.load("shapes", **options)
 

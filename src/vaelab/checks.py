@@ -24,6 +24,7 @@ __all__ = [
     "integer",
     "number",
     "seed",
+    "unknown",
 ]
 
 
@@ -146,6 +147,16 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> str:
     known = list(allowed)
     if isinstance(value, str) and value in known:
         return value
+    raise ArgumentError(unknown(f"{name} = {value!r}", str(value), known))
+
+
+def unknown(words: str, value: str, known: Iterable[str]) -> str:
+    """What to say of a `value`, told in `words`, that is none of those known.
+
+    >>> unknown("'vea'", "vea", ["vae", "conv"])
+    "'vea' is not known; did you mean 'vae'? Known: vae, conv."
+    """
+    known = list(known)
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ArgumentError(f"{name} = {value!r} is not known{hint} Known: {', '.join(known)}.")
+    return f"{words} is not known{hint} Known: {', '.join(known)}."

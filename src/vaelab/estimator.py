@@ -43,7 +43,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     Arguments:
         recipe: A name in `vaelab.recipes.RECIPES`, or a `Recipe` of your own.
-        latent_dim: Number of latent dimensions D (of a named recipe).
+        latent_dim: Latent dimensions D (of a named recipe), at most the elements of a datum.
         likelihood: Of a named recipe: `"bernoulli"`, for bits and grey levels in [0, 1];
             `"gaussian"`, with a learnt scale, for any real numbers; `"auto"` is the recipe's own,
             but Gaussian for data that a Bernoulli one does not suit. See `likelihood_`.
@@ -236,6 +236,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         training = {**(self.training or {}), **given}
         recipe = recipes.changed(recipe, objective=self.objective or {}, training=training)
         check_device(recipe.training.device)
+        inputs.check_latent_dim(recipe.model().latent_dim, shape)
         return recipe
 
     def transform(self, X: Any) -> np.ndarray:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path, PureWindowsPath
 
-__all__ = ["OPTIONS", "check_writable", "write_atomically", "write_json"]
+__all__ = [
+    "OPTIONS",
+    "check_writable",
+    "is_plain",
+    "missing_parents",
+    "remove_empty",
+    "write_atomically",
+    "write_json",
+]
 
 OPTIONS = "config.toml"
 """The file beside a result that tells the options of the command that made it."""
@@ -55,17 +64,43 @@ def write_json(path: str | os.PathLike[str], document: Mapping[str, object]) -> 
     return write_atomically(path, text + "\n")
 
 
+def is_plain(name: object) -> bool:
+    """Whether a name from a file can name a file or folder in a folder, and leads nowhere else.
+
+    >>> is_plain("vae"), is_plain("../vae"), is_plain("C:vae"), is_plain("..")
+    (True, False, False, False)
+    """
+    return isinstance(name, str) and name not in ("", "..") and PureWindowsPath(name).name == name
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Finds out now whether a file or folder can be written at `path`, not after hours of work.
+
+    What is made for that is removed again.
 
     Raises:
         OSError: Its parent folder cannot be made or written.
     """
     parent = Path(path).parent
     probe = parent / f".{secrets.token_hex(4)}.part"
+    missing = missing_parents(path)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error  # the name people know
+    finally:
+        remove_empty(missing)
+
+
+def missing_parents(path: str | os.PathLike[str]) -> list[Path]:
+    """The folders above `path` that are not there, the nearest first."""
+    return [folder for folder in Path(path).parents if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes those of the folders, the nearest first, that hold nothing."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,11 +13,12 @@ import torch
 from torch import Tensor
 
 from vaelab import checks
+from vaelab.data import huggingface
 from vaelab.data.rows import channels_last
 from vaelab.records import Dataset
 from vaelab.tensors import as_array, as_tensor, span
 
-__all__ = ["Given", "joined", "laid_out", "one", "read", "record", "suited"]
+__all__ = ["Given", "check_latent_dim", "joined", "laid_out", "one", "read", "record", "suited"]
 
 GREY = 1 / 255
 """Values that are nowhere this large are too small to be grey levels or bits."""
@@ -44,7 +47,8 @@ def read(given: Any) -> Given:
     the images are taken as `(N, C, H, W)`.
 
     Arguments:
-        given: An array, tensor, data frame, nested list, `vaelab.records.Dataset`, or a torch
+        given: An array, tensor, data frame, nested list, `vaelab.records.Dataset`, Hugging Face
+            `Dataset` (its column of images, or those of numbers but for labels), or a torch
             `Dataset` with a length, whose items are data or tuples of a datum and what belongs to
             it; such items are read once, one by one, into memory.
 
@@ -54,6 +58,8 @@ def read(given: Any) -> Given:
     >>> read(np.zeros((5, 8, 9, 3), np.uint8)).x.shape
     torch.Size([5, 3, 8, 9])
     """
+    if huggingface.is_given(given):
+        given = _of_one_split(given)
     if isinstance(given, Dataset):
         x = as_tensor(given.x)
         return Given(x, "ND" if x.dim() == 2 else "NCHW")
@@ -66,6 +72,21 @@ def read(given: Any) -> Given:
     if channels_last(shape):
         return Given(x.permute(0, 3, 1, 2), "NHWC")
     return Given(x, {2: "ND", 3: "NHW"}.get(len(shape), "NCHW"))
+
+
+def _of_one_split(given: Any) -> Dataset:
+    """The data of a Hugging Face `Dataset`, read as `vaelab.data.load` does, but not split."""
+    origin = huggingface.called(given)
+    if isinstance(given, dict):
+        first = next(iter(given), "train")
+        raise checks.DataError(
+            f"{origin}: is several data sets, a {type(given).__name__}; give one of them, "
+            f"[{first!r}] say, or vaelab.data.load of all."
+        )
+    found = huggingface.read(given, origin)
+    for note in found.notes:
+        warnings.warn(note, checks.VaelabWarning, stacklevel=4)
+    return Dataset(found.train.x, None, origin)
 
 
 def _collected(given: torch.utils.data.Dataset[Any]) -> Tensor | np.ndarray:
@@ -119,6 +140,25 @@ def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
     if layout == "NHWC":
         return np.moveaxis(x, 1, -1)
     return x[:, 0] if layout == "NHW" else x
+
+
+def check_latent_dim(latent_dim: int, shape: tuple[int, ...]) -> None:
+    """Refuses more latent dimensions than a datum of a shape has elements.
+
+    Raises:
+        checks.ArgumentError: There are more; a code would then be longer than what it stands for.
+
+    >>> check_latent_dim(5, (4,))
+    Traceback (most recent call last):
+    ...
+    vaelab.checks.ArgumentError: latent_dim = 5, but each datum has 4 feature(s); give at most 4.
+    """
+    features = math.prod(shape)
+    if latent_dim > features:
+        raise checks.ArgumentError(
+            f"latent_dim = {latent_dim}, but each datum has {features} feature(s); give at most "
+            f"{features}."
+        )
 
 
 def suited(x: Tensor) -> tuple[str, str]:

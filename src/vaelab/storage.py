@@ -8,6 +8,7 @@ shape and type is compared with what the description calls for before memory is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -135,7 +136,8 @@ def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
         lines = (json.dumps(dict(record), allow_nan=False) + "\n" for record in saved.history)
         files.write_atomically(work / HISTORY, "".join(lines))
         weights = {k: v.detach().cpu().contiguous() for k, v in saved.model.state_dict().items()}
-        files.write_atomically(work / WEIGHTS, serialise(weights))
+        belongs = {HISTORY: _digest(saved.history)}
+        files.write_atomically(work / WEIGHTS, serialise(weights, metadata=belongs))
         _replace(work, folder)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
@@ -213,7 +215,12 @@ def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: 
 
     with torch.device("meta"):  # takes no memory, whatever sizes the description claims
         expected = {k: (tuple(v.shape), v.dtype) for k, v in make().state_dict().items()}
-    weights = _weights(folder / WEIGHTS, expected)
+    weights, history = _weights(folder / WEIGHTS, expected), _history(folder / HISTORY)
+    _check_same_training(folder, history)
+    if not files.is_plain(config["recipe"]):
+        raise checks.StorageError(
+            f"{folder / CONFIG} is damaged: recipe {config['recipe']!r} is no plain name."
+        )
     with seeded(0):
         model = make()
     model.load_state_dict(weights)
@@ -221,11 +228,11 @@ def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: 
     name = checks.choice("objective", objective.pop("objective"), [o.__name__ for o in _OBJECTIVES])
     return Saved(
         model=model.eval(),
-        recipe=str(config["recipe"]),
+        recipe=config["recipe"],
         objective=next(o for o in _OBJECTIVES if o.__name__ == name)(**objective),
         training=Training(**config["training"]),
         seed=checks.seed(config["seed"]),
-        history=_history(folder / HISTORY),
+        history=history,
         data=dict(config["data"]),
         figures=dict(config["figures"]),
         versions=dict(config["versions"]),
@@ -322,3 +329,20 @@ def _history(path: Path) -> list[dict[str, float]]:
         if isinstance(error, checks.StorageError):
             raise
         raise checks.StorageError(f"{path} is damaged: {error}.") from error
+
+
+def _digest(history: Iterable[Mapping[str, float]]) -> str:
+    """What tells one training from another by its history, all but the time."""
+    timeless = [{k: v for k, v in record.items() if k != "seconds"} for record in history]
+    return hashlib.sha256(json.dumps(timeless, sort_keys=True).encode()).hexdigest()
+
+
+def _check_same_training(folder: Path, history: Iterable[Mapping[str, float]]) -> None:
+    """Refuses weights that are there in the place of others; older files do not say whose."""
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        known = (file.metadata() or {}).get(HISTORY)
+    if known not in (None, _digest(history)):
+        raise checks.StorageError(
+            f"{folder / WEIGHTS} does not belong to {HISTORY}: the weights are those of another "
+            "training; put back the file that was saved with it."
+        )

@@ -42,13 +42,15 @@ COMMANDS = (
     cls=Group,
     commands=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
+    options_metavar="[--version]",
+    subcommand_metavar="COMMAND [--help] [ARGS]...",
 )
 @click.version_option(__version__, prog_name="vaelab")
 def cli() -> None:
-    """Train variational autoencoders side by side, look at them, and trust their numbers.
+    """Train VAEs side by side, look at them, and trust their numbers.
 
-    DATA is the name of a data set ('vaelab datasets'); MODEL is a model folder. Lists and points
-    are separated by commas, without spaces. All energies are in nats per datum.
+    DATA is a name ('vaelab datasets') or a path of yours, MODEL a model folder. Lists and points
+    have commas and no spaces. Energies are in nats per datum.
     """
 
 

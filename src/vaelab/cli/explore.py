@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vaelab.cli.group import data_option, models_argument, quiet_option
+from vaelab.cli.group import data_option, limit_option, models_argument, quiet_option
 from vaelab.cli.shared import load_data, load_models, wanted
 
 
@@ -17,9 +17,11 @@ from vaelab.cli.shared import load_data, load_models, wanted
 @click.option("--port", type=int, help="Port to listen on. [default: a free one]")
 @click.option("--no-open", is_flag=True, help="Do not open the page in a browser.")
 @click.option(
-    "--save", type=click.Path(path_type=Path), help="Write the page to an HTML file instead."
+    "--save",
+    type=click.Path(path_type=Path),
+    help="HTML file to write instead.  [default: none]",
 )
-@click.option("--limit", type=int, help="Use at most this many training and test data each.")
+@limit_option
 @quiet_option
 def explore(
     models: tuple[str, ...],

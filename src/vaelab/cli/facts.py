@@ -8,17 +8,24 @@ from pathlib import Path
 import click
 
 from vaelab import checks
-from vaelab.cli.group import figure_options, numbers
-from vaelab.cli.shared import deliver
+from vaelab.cli.group import json_option, more_figure_options, numbers
+from vaelab.cli.shared import deliver, note
 
 
 @click.command()
-@click.option("--p", "p", callback=numbers, required=True, metavar="MEAN,SCALE")
-@click.option("--q", "q", callback=numbers, required=True, metavar="MEAN,SCALE")
-@click.option("--draws", type=int, default=100_000, show_default=True, help="Of Monte Carlo.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of Monte Carlo.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@figure_options
+@click.option(
+    "--p",
+    "p",
+    callback=numbers,
+    required=True,
+    metavar="MEAN,SCALE",
+    help="Mean and standard deviation.",
+)
+@click.option("--q", "q", callback=numbers, required=True, metavar="MEAN,SCALE", help="Likewise.")
+@click.option("--draws", type=int, default=100_000, show_default=True, help="Draws of Monte Carlo.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of these draws.")
+@json_option
+@more_figure_options
 def kl(
     p: tuple[float, ...],
     q: tuple[float, ...],
@@ -74,7 +81,11 @@ def kl(
 
 @click.command(name="recipes")
 def list_recipes() -> None:
-    """List the recipes and their options."""
+    """List the recipes and their options.
+
+    \b
+    Example:  vaelab recipes
+    """
     from vaelab.recipes import RECIPES, options
 
     for name, recipe in RECIPES.items():
@@ -84,13 +95,42 @@ def list_recipes() -> None:
 
 
 @click.command(name="datasets")
-def list_datasets() -> None:
-    """List the data sets and where they are."""
-    from vaelab.data import describe
+@click.option("--clean", is_flag=True, help="Remove what was converted of your own data.")
+def list_datasets(clean: bool) -> None:
+    """List the data sets and where they are.
 
-    for row in describe():
+    Folders of images and Hugging Face data sets of yours are converted once, into a cache; it is
+    told how much that takes, and --clean removes it. Your files and downloads stay.
+
+    \b
+    Example:  vaelab datasets --clean
+    """
+    from vaelab import data
+
+    if clean:
+        removed = data.clean()
+        for one in removed:
+            click.echo(f"removed {_bytes(one.size)} converted from {one.source}")
+        click.echo(f"{_bytes(sum(one.size for one in removed))} are free again.")
+        return
+    for row in data.describe():
         shape = " × ".join(str(size) for size in row.shape)
         click.echo(
             f"{row.name:<16}{row.train:,} + {row.test:,} of {shape}, {row.licence}, "
             f"from {row.place}"
         )
+    kept = data.converted()
+    for one in kept:
+        click.echo(f"{_bytes(one.size):<16}converted from {one.source}")
+    if kept:
+        note("'vaelab datasets --clean' removes what was converted; your own files stay.")
+
+
+def _bytes(count: int) -> str:
+    """A number of bytes in words: `"1.5 MB"`."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"

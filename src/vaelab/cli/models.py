@@ -10,11 +10,17 @@ from typing import Any
 import click
 
 from vaelab import checks
+from vaelab.cli import completion
 from vaelab.cli.group import (
+    Choice,
     data_option,
     ends_options,
     figure_options,
+    json_option,
+    limit_option,
+    model_argument,
     models_argument,
+    more_figure_options,
     point_option,
     quiet_option,
     read_option,
@@ -34,26 +40,38 @@ WITHOUT_DATA = ("decode", "manifold", "history")
 
 
 @click.command()
-@click.argument("model")
-@click.argument("data", required=False)
-@click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
-@click.option("--on", type=int, default=2000, show_default=True, help="Test data for log p(x).")
-@click.option("--samples", type=int, default=5000, show_default=True, help="Judged; 0 for none.")
+@model_argument
+@click.argument("data", required=False, shell_complete=completion.data)
 @click.option(
-    "--annealed", type=int, default=0, show_default=True, help="Test data to check log p(x) on."
+    "--particles", type=int, default=64, show_default=True, help="Draws of z a datum, for log p(x)."
+)
+@click.option("--on", type=int, default=2000, show_default=True, help="Test data for log p(x).")
+@click.option(
+    "--samples",
+    type=int,
+    default=5000,
+    show_default=True,
+    help="Samples that are judged; 0 for none.",
+)
+@click.option(
+    "--annealed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Test data to check log p(x) on; 0 for none.",
 )
 @click.option("--fid", is_flag=True, help="Judge samples by FID too (needs 'vaelab[fid]').")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @click.option(
     "--binarize",
-    type=click.Choice(BINARIZE),
-    help="Judge on bits. [default: what it was trained on]",
+    type=Choice(BINARIZE),
+    help="Judge on bits.  [default: what it was trained on]",
 )
-@click.option("--limit", type=int, help="Use at most this many training and test data each.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@limit_option
+@json_option
 @read_option
 @quiet_option
-@figure_options
+@more_figure_options
 def evaluate(
     model: str,
     data: str | None,
@@ -86,10 +104,12 @@ def evaluate(
 
 
 @click.command()
-@click.argument("model")
-@click.argument("data")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help=".npz or .csv file.")
-@click.option("--limit", type=int, help="Use at most this many training and test data each.")
+@model_argument
+@click.argument("data", shell_complete=completion.data)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="File to write, .npz or .csv."
+)
+@limit_option
 @read_option
 def encode(model: str, data: str, out: Path, limit: int | None, read: tuple[str, ...]) -> None:
     """Write the latent means and scales of data to a file.
@@ -104,7 +124,7 @@ def encode(model: str, data: str, out: Path, limit: int | None, read: tuple[str,
 
 
 @click.command()
-@click.argument("model")
+@model_argument
 @click.option("--onnx", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
 def export(model: str, onnx: Path) -> None:
     """Write encoder and decoder as ONNX files.
@@ -127,7 +147,7 @@ def decode(models: tuple[str, ...], point: tuple[float, ...] | None, **out: Any)
     """Decode a latent point, models side by side.
 
     \b
-    Example:  vaelab decode runs/mnist/vae runs/mnist/conv --at -0.5,0.2 --save figures
+    Example:  vaelab decode runs/mnist/vae runs/mnist/conv --at -0.5,0.2
     """
     _draw("decode", models, None, point=point, **out)
 
@@ -149,13 +169,13 @@ def interpolate(
     """Decode the path between two latent points, a row a model.
 
     \b
-    Example:  vaelab interpolate runs/mnist/vae --start -1,0 --end 1.5,0.5 --steps 15
+    Example:  vaelab interpolate runs/mnist/vae --start -1,0 --end 1.5,0.5
     """
     _draw("interpolation", models, data, read, ends=both_ends(start, end), steps=steps, **out)
 
 
 @click.command()
-@click.argument("figure", type=click.Choice(FIGURES), metavar="FIGURE")
+@click.argument("figure", type=Choice(FIGURES), metavar="FIGURE")
 @models_argument
 @point_option
 @ends_options
@@ -204,9 +224,9 @@ def _draw(
 
 
 @click.command()
-@click.argument("model")
-@click.option("-n", "--count", type=int, default=64, show_default=True, help="How many.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@model_argument
+@click.option("-n", "--count", type=int, default=64, show_default=True, help="Samples to draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @figure_options
 def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> None:
     """Draw latent points from the prior and decode them.
@@ -221,11 +241,13 @@ def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> 
 
 
 @click.command()
-@click.argument("target", metavar="DATA|MODEL")
-@click.argument("data", required=False)
-@click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
-@click.option("--limit", type=int, help="Use at most this many training and test data each.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.argument("target", metavar="DATA|MODEL", shell_complete=completion.data_or_models)
+@click.argument("data", required=False, shell_complete=completion.data)
+@click.option(
+    "--particles", type=int, default=64, show_default=True, help="Draws of z a datum, for log p(x)."
+)
+@limit_option
+@json_option
 @read_option
 def doctor(
     target: str,

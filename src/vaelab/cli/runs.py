@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaelab import checks, files, machine
+from vaelab.cli import completion
 from vaelab.cli.config import write_config
 from vaelab.cli.group import ends_options, names, point_option, training_options
 from vaelab.cli.shared import (
@@ -36,21 +37,26 @@ RUN, METRICS = "run.json", "metrics.json"
 
 
 @click.command()
-@click.argument("data", default="mnist")
+@click.argument("data", default="mnist", shell_complete=completion.data)
 @click.option(
     "--recipes",
     callback=names,
     default="vae,fixed-variance,conv",
     show_default=True,
+    shell_complete=completion.recipes,
     help="Which to train.",
 )
 @training_options
 @click.option("--seeds", type=int, default=1, show_default=True, help="Trainings of each recipe.")
-@click.option("--jobs", type=int, help="Recipes trained side by side. [default: a core each]")
-@click.option("--particles", type=int, default=64, show_default=True, help="Of log p(x).")
+@click.option("--jobs", type=int, help="Recipes trained side by side.  [default: a core each]")
+@click.option(
+    "--particles", type=int, default=64, show_default=True, help="Draws of z a datum, for log p(x)."
+)
 @point_option
 @ends_options
-@click.option("--out", type=click.Path(path_type=Path), help="Folder. [default: runs/DATA]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: runs/DATA]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in the folder.")
 @click.option("--show", is_flag=True, help="Open the figures in a window.")
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of the table.")
@@ -70,6 +76,7 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
     record = plan | {"command": command(), **data_record}
     if options["resume"]:
         _check_same(folder, record)
+    missing = files.missing_parents(folder)
     aside = _make_room(folder, overwrite=overwrite, resume=options["resume"])
     with locked(folder):
         try:
@@ -78,18 +85,21 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
                 write_config(folder)
                 page = _compare(folder, train, test, options, plan)
         except BaseException:
-            _put_back(aside, folder)
+            _put_back(aside, folder, new=not options["resume"])
+            files.remove_empty(missing)
             raise
     shutil.rmtree(aside, ignore_errors=True)
     note(f"report: {page}")
 
 
-def _put_back(aside: Path, folder: Path) -> None:
+def _put_back(aside: Path, folder: Path, *, new: bool) -> None:
     """After a failure: the old run, unless there is work in the new one that can be resumed."""
+    worked = next(folder.glob("*/*/step-*"), None) is not None
+    if not worked and (new or aside.exists()):
+        shutil.rmtree(folder, ignore_errors=True)
     if not aside.exists():
         return
-    if next(folder.glob("*/*/step-*"), None) is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    if not worked:
         aside.rename(folder)
     else:
         note(f"note: the run that was in {folder} stays in {aside} until this one is finished.")
@@ -219,10 +229,12 @@ def _compare(
 
 
 @click.command()
-@click.argument("recipe")
-@click.argument("data", default="mnist")
+@click.argument("recipe", shell_complete=completion.recipes)
+@click.argument("data", default="mnist", shell_complete=completion.data)
 @training_options
-@click.option("--out", type=click.Path(path_type=Path), help="[default: runs/DATA-RECIPE]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: runs/DATA-RECIPE]"
+)
 def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     """Train one model and write its folder.
 
@@ -269,7 +281,7 @@ def _refuse_used(folder: Path, *, resume: bool) -> None:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=completion.runs)
 def report(run: Path) -> None:
     """Write the report of a comparison again.
 

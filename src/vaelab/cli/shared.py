@@ -41,17 +41,33 @@ def wanted(data: str | None, texts: Sequence[str], vae: VAE | None = None) -> di
     from vaelab.data.sources import Options
 
     given = dict(map(setting, texts))
+    known = [option.name for option in fields(Options)]
     for name in given:
-        checks.choice("--read", name, [option.name for option in fields(Options)])
+        checks.choice("--read", name, known)
     if isinstance(given.get("size"), str):
         given["size"] = _size(str(given["size"]))
-    if "labels" in given:
-        given["labels"] = str(given["labels"])
+    for name in ("labels", "column"):
+        if name in given:
+            given[name] = str(given[name])
     own: dict[str, Any] = {}
     if vae is not None:
-        own = dict(vae.data_.get("loaded") or {"name": vae.data_["name"]})
+        own = _known_data(vae, known)
     same = own and data is not None and str(Path(data).expanduser().resolve()) == own["name"]
     return {**own, **given} if data is None or same else {"name": data, **given}
+
+
+def _known_data(vae: VAE, known: Sequence[str]) -> dict[str, Any]:
+    """Keywords of `vaelab.data.load` that a model folder tells, which anyone may have written."""
+    own = vae.data_.get("loaded") or {"name": vae.data_.get("name")}
+    if (
+        not isinstance(own, dict)
+        or not set(own) <= {"name", *known}
+        or not isinstance(own.get("name"), str)
+    ):
+        raise checks.StorageError(
+            "config.json of the model is damaged: it does not tell its data; name them."
+        )
+    return dict(own)
 
 
 def _size(text: str) -> tuple[int, ...]:

@@ -253,6 +253,8 @@ def read(folder: str | os.PathLike[str]) -> Comparison:
     path = Path(folder) / METRICS
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        if not all(map(files.is_plain, document["models"])):
+            raise checks.StorageError(f"{path} is damaged: a model in it has no plain name.")
         return Comparison(
             models={name: load(Path(folder) / name) for name in document["models"]},
             figures=document["models"],
@@ -269,7 +271,7 @@ def read(folder: str | os.PathLike[str]) -> Comparison:
             f"{folder} holds no comparison: {METRICS} is missing; give a folder that "
             "'vaelab compare' wrote."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError) as error:
         raise checks.StorageError(f"{path} is damaged: {error!r}.") from error
 
 

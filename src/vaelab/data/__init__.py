@@ -3,11 +3,13 @@
 `load` finds a data set in `$VAELAB_DATA`, in the user's cache, on the system, or downloads it;
 `describe` tells what there is and where it would come from. What is accepted is decided by the
 SHA-256 of each uncompressed file, wherever it lies. Given a path, `load` reads arrays, tables, IDX
-files and folders of images; nothing that a file claims is believed before it is checked.
+files, folders of images and Hugging Face data sets; nothing that a file claims is believed before
+it is checked. `converted` tells what was converted into the cache, and `clean` removes it.
 """
 
 from __future__ import annotations
 
+from vaelab.data.cache import Cached, clean, converted
 from vaelab.data.loading import Listing, describe, load, names
 
-__all__ = ["Listing", "describe", "load", "names"]
+__all__ = ["Cached", "Listing", "clean", "converted", "describe", "load", "names"]

@@ -15,17 +15,20 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vaelab import checks
 from vaelab.data import pictures
+from vaelab.data.cache import Converted
 from vaelab.data.pictures import Look, Piece
 from vaelab.data.rows import told
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vaelab.data.download import Progress
 
-__all__ = ["Converted", "convert"]
+__all__ = ["Images", "convert", "write"]
 
 FILES, BYTES = 1_000, 2**25
 """One process more is worth its start for so many files, or bytes of files."""
@@ -40,19 +43,22 @@ Over = Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]
 """As `map`: results in order."""
 
 
-class Converted(NamedTuple):
-    """What became of the files: a reason for each that could not be read; what is to be told."""
+class Images(Protocol):
+    """Images as files: the path of each, or what is in it."""
 
-    reasons: list[str | None]
-    notes: list[str]
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Sequence[str | bytes]: ...
 
 
 def convert(
-    paths: Sequence[str],
+    images: Images,
     out: Path,
     *,
     weights: Sequence[int],
     origin: str,
+    what: str = "image files",
+    at_once: int | None = None,
     size: tuple[int, int] | None,
     fit: str,
     progress: Progress | None = None,
@@ -62,10 +68,12 @@ def convert(
     The array is `(M, C, H, W)` in `uint8`: C = 1 if all images are grey, else 3.
 
     Arguments:
-        paths: The image files.
+        images: The image files.
         out: The `.npy` file.
         weights: Bytes of each image file, for progress and the number of processes.
-        origin: What messages call the images.
+        origin: What messages call where the images are from.
+        what: What messages call the images.
+        at_once: How many are asked for at once, at most; by default `PIECE_FILES`.
         size: Height and width; `None` takes that of the images if all have the same, else the
             square that `DEFAULT_SIDE` tells.
         fit: One of `pictures.FITS`.
@@ -77,32 +85,34 @@ def convert(
         OSError: The file cannot be written.
     """
     tell = _teller(progress, weights)
+    at_once = min(at_once or PIECE_FILES, PIECE_FILES)
     try:
-        with _processes(_workers(len(paths), sum(weights))) as over:
-            seen = _looked(over, paths, tell)
-            _check_any(seen, paths, origin)
+        with _processes(_workers(len(images), sum(weights))) as over:
+            seen = _looked(over, _chunks(images, at_once), tell)
+            _check_any(seen, images, what, origin)
             looks = [look for look in seen if isinstance(look, Look)]
             channels, (height, width), notes = _form(looks, size, fit, origin)
             shape = (len(looks), channels, height, width)
             _check_room(out.parent, math.prod(shape), origin)
             read = partial(pictures.decode, channels=channels, size=(height, width), fit=fit)
-            rows = max(1, min(PIECE_FILES, PIECE_BYTES // math.prod(shape[1:])))
-            reasons = _written(out, shape, over(read, _chunks(paths, rows)), tell)
+            rows = max(1, min(at_once, PIECE_BYTES // math.prod(shape[1:])))
+            reasons = _written(out, shape, over(read, _chunks(images, rows)), tell)
     except BrokenProcessPool as error:
         raise checks.DataError(
             f"{origin}: the system ended a process that read images, most likely for lack of "
             "memory; remove very large images, or free memory."
         ) from error
-    _check_any(reasons, paths, origin)
+    _check_any(reasons, images, what, origin)
     return Converted(reasons, notes)
 
 
-def _check_any(outcomes: Sequence[object], paths: Sequence[str], origin: str) -> None:
+def _check_any(outcomes: Sequence[object], images: Images, what: str, origin: str) -> None:
     """Refuses files of which each has a reason not to be read."""
     if all(isinstance(outcome, str) for outcome in outcomes):
+        first = images[:1][0]
+        name = told(Path(first).name) if isinstance(first, str) else "row 0"
         raise checks.DataError(
-            f"{origin}: none of its {len(paths):,} image files can be read; "
-            f"{told(Path(paths[0]).name)}: {outcomes[0]}."
+            f"{origin}: none of its {len(images):,} {what} can be read; {name}: {outcomes[0]}."
         )
 
 
@@ -117,9 +127,11 @@ def _teller(progress: Progress | None, weights: Sequence[int]) -> Callable[[str,
     return tell
 
 
-def _looked(over: Over, paths: Sequence[str], tell: Callable[[str, int], None]) -> list[Look | str]:
+def _looked(
+    over: Over, chunks: Iterable[Sequence[str | bytes]], tell: Callable[[str, int], None]
+) -> list[Look | str]:
     seen: list[Look | str] = []
-    for part in over(pictures.look, _chunks(paths, PIECE_FILES)):
+    for part in over(pictures.look, chunks):
         seen += part
         tell("headers", len(seen))
     return seen
@@ -154,41 +166,66 @@ def _check_room(folder: Path, needed: int, origin: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise checks.DataError(
-            f"{origin}: its images take {needed:,} bytes, but the cache has room for {free:,} "
+            f"{origin}: its data take {needed:,} bytes, but the cache has room for {free:,} "
             "only; set a smaller size, or VAELAB_CACHE to a folder with more room."
         )
 
 
+def write(
+    out: Path, shape: tuple[int, ...], dtype: np.dtype, pieces: Iterable[np.ndarray], origin: str
+) -> None:
+    """Writes data that come in pieces to a `.npy` file.
+
+    Arguments:
+        out: The file.
+        shape: Of all data together.
+        dtype: Of the data, in the machine's order of bytes.
+        pieces: The data, in their order.
+        origin: What messages call them.
+
+    Raises:
+        checks.DataError: The disk has too little room.
+        OSError: The file cannot be written.
+    """
+    _check_room(out.parent, math.prod(shape) * dtype.itemsize, origin)
+    done = (Piece(piece, [None] * len(piece)) for piece in pieces)
+    _written(out, shape, done, lambda what, count: None, dtype.str)
+
+
 def _written(
-    out: Path, shape: tuple[int, ...], pieces: Iterable[Piece], tell: Callable[[str, int], None]
+    out: Path,
+    shape: tuple[int, ...],
+    pieces: Iterable[Piece],
+    tell: Callable[[str, int], None],
+    kind: str = "|u1",
 ) -> list[str | None]:
-    """Writes the images, at most `shape[0]`; returns the reasons of all files."""
+    """Writes the data, at most `shape[0]`, of NumPy's type `kind`; returns the reasons of all."""
     import numpy as np
 
     reasons: list[str | None] = []
     with out.open("xb") as file:
-        file.write(_head(shape))
+        file.write(_head(shape, kind))
         for piece in pieces:
             file.write(np.ascontiguousarray(piece.images).data)
             reasons += piece.reasons
             tell("images", len(reasons))
         file.seek(0)
-        file.write(_head((reasons.count(None), *shape[1:])))
+        file.write(_head((reasons.count(None), *shape[1:]), kind))
         file.flush()
         os.fsync(file.fileno())
     return reasons
 
 
-def _head(shape: tuple[int, ...]) -> bytes:
+def _head(shape: tuple[int, ...], kind: str) -> bytes:
     """The header of a `.npy` file; NumPy makes it of one length for any number of rows."""
     from numpy.lib import format as npy
 
     head = io.BytesIO()
-    npy.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    npy.write_array_header_1_0(head, {"descr": kind, "fortran_order": False, "shape": shape})
     return head.getvalue()
 
 
-def _chunks(items: Sequence[str], length: int) -> Iterator[Sequence[str]]:
+def _chunks(items: Images, length: int) -> Iterator[Sequence[str | bytes]]:
     return (items[start : start + length] for start in range(0, len(items), length))
 
 

@@ -1,45 +1,39 @@
 """Folders of images: their sub-folders are the labels; converted once, then mapped from a cache.
 
-The cache is `folders/<key>` below `cache_root()`: `images.npy`, all images in `uint8`, and
-`meta.json`, which files they are of. The key is a SHA-256 over the folder's path; the relative
-path, size and time of change of every image file; and what the images are brought to. So a folder
-that has changed is converted anew. Nothing there is removed here; anyone may, at any time.
+The key in the cache is a SHA-256 over the folder's path; the relative path, size and time of change
+of every image file; and what the images are brought to. So a folder that has changed is converted
+anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import secrets
-import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from vaelab import checks, files
-from vaelab.data import arrays
-from vaelab.data.conversion import Converted, convert
+from vaelab import checks
+from vaelab.data import cache
+from vaelab.data.cache import Converted
+from vaelab.data.conversion import convert
 from vaelab.data.pictures import SUFFIXES
-from vaelab.data.rows import Found, Rows, classes, listed, told
+from vaelab.data.rows import Found, Rows, classes, listed, passed_over, told
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vaelab.data.download import Progress
 
-__all__ = ["cache_root", "read"]
+__all__ = ["read"]
 
 VERSION = 1
 """Of the cache's content; it is part of the key."""
 
 TESTS = ("test", "val", "valid", "validation")
 """Sub-folders of test data beside `train`; the first of these that is there."""
-
-NAMED = 3
-"""How many unreadable files a message names."""
 
 
 class _File(NamedTuple):
@@ -56,16 +50,6 @@ class _Placed(NamedTuple):
     file: _File
     test: bool
     label: str | None
-
-
-def cache_root() -> Path:
-    """Where vaelab keeps what can be had again: `$VAELAB_CACHE`, or the user's cache."""
-    root = os.environ.get("VAELAB_CACHE")
-    if not root:
-        import pooch
-
-        root = pooch.os_cache("vaelab")
-    return Path(root).expanduser()
 
 
 def read(
@@ -227,23 +211,12 @@ def _unreadable(
     placed: Sequence[_Placed], reasons: Sequence[str | None], most: float, origin: str
 ) -> list[str]:
     """What is to be told of files that cannot be read, of which there may be a share of `most`."""
-    named = [
+    bad = [
         f"{told('/'.join(one.file.parts))}: {reason}"
         for one, reason in zip(placed, reasons, strict=True)
         if reason is not None
     ]
-    if not named:
-        return []
-    line = (
-        f"{origin}: {len(named):,} of {len(placed):,} image files cannot be read "
-        f"({'; '.join(named[:NAMED])}{'; ...' if len(named) > NAMED else ''})"
-    )
-    if len(named) > most * len(placed):
-        raise checks.DataError(
-            f"{line}, but at most a share of {most:g} may be passed over; mend or remove them, or "
-            "set unreadable to a larger share."
-        )
-    return [f"{line}; they are passed over."]
+    return passed_over(bad, len(placed), "image files", most, origin)
 
 
 def _converted(
@@ -254,10 +227,6 @@ def _converted(
     progress: Progress | None,
 ) -> tuple[np.ndarray, Converted]:
     """The images, from the cache, which is filled if need be."""
-    cached = cache_root() / "folders" / _key(folder, placed, size, fit)
-    known = _opened(cached, len(placed))
-    if known is not None:
-        return known
     paths = [os.path.join(folder, *one.file.parts) for one in placed]  # noqa: PTH118 - many
     job = partial(
         convert,
@@ -268,17 +237,8 @@ def _converted(
         fit=fit,
         progress=progress,
     )
-    try:
-        _fill(cached, len(placed), job)
-    except OSError as error:
-        raise checks.DataError(
-            f"{told(cached)}: cannot be written ({error.strerror or error}); "
-            "set VAELAB_CACHE to a folder that can."
-        ) from error
-    known = _opened(cached, len(placed))
-    if known is None:
-        raise checks.DataError(f"{told(cached)}: was removed or damaged just now; try again.")
-    return known
+    key = _key(folder, placed, size, fit)
+    return cache.kept(key, len(placed), job, told(folder.resolve()))
 
 
 def _key(folder: Path, placed: Sequence[_Placed], size: tuple[int, int] | None, fit: str) -> str:
@@ -286,38 +246,3 @@ def _key(folder: Path, placed: Sequence[_Placed], size: tuple[int, int] | None, 
     lines = [repr((VERSION, size, fit)), str(folder.resolve())]
     lines += [f"{'/'.join(parts)}\0{size} {changed}" for (parts, size, changed), _, _ in placed]
     return hashlib.sha256(os.fsencode("\0".join(lines))).hexdigest()[:32]
-
-
-def _fill(cached: Path, count: int, job: Callable[[Path], Converted]) -> None:
-    """Converts into a folder of its own, which then gets its name: whole, or not at all."""
-    from filelock import FileLock
-
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(cached.parent / f".{cached.name}.lock"):
-        if _opened(cached, count) is not None:  # by another process, meanwhile
-            return
-        for left in cached.parent.glob(f".{cached.name}.*.part"):  # by a process that was killed
-            shutil.rmtree(left)
-        part = cached.parent / f".{cached.name}.{secrets.token_hex(4)}.part"
-        part.mkdir()
-        try:
-            done = job(part / "images.npy")
-            bad = {str(k): reason for k, reason in enumerate(done.reasons) if reason is not None}
-            files.write_json(part / "meta.json", {"unreadable": bad, "notes": done.notes})
-            shutil.rmtree(cached, ignore_errors=True)  # damaged, or it would have been opened
-            part.rename(cached)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def _opened(cached: Path, count: int) -> tuple[np.ndarray, Converted] | None:
-    """The images of `count` files as a memory map, or `None` if they are not there, whole."""
-    try:
-        meta = json.loads((cached / "meta.json").read_text(encoding="utf-8"))
-        reasons = [meta["unreadable"].get(str(k)) for k in range(count)]
-        converted = Converted(reasons, [str(note) for note in meta["notes"]])
-        images = arrays.mapped(cached / "images.npy")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    whole = images.ndim == 4 and images.dtype == "uint8" and len(images) == reasons.count(None)
-    return (images, converted) if whole else None

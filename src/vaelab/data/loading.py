@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
-from vaelab.data import download, folders, sources
+from vaelab.data import cache, download, huggingface, sources
 from vaelab.data.catalogue import DATASETS, OTHERS, Entry
 from vaelab.records import Dataset
 
 if TYPE_CHECKING:
+    import datasets
     import numpy as np
 
 __all__ = ["Listing", "describe", "load", "names"]
@@ -95,7 +96,7 @@ def describe() -> list[Listing]:
 
 
 def load(
-    name: str | os.PathLike[str],
+    name: str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict,
     *,
     progress: download.Progress | None = None,
     test_fraction: float = 0.1,
@@ -104,6 +105,8 @@ def load(
     fit: str = "crop",
     labels: str | None = None,
     unreadable: float = 0.01,
+    column: str | None = None,
+    scale: float | None = None,
 ) -> tuple[Dataset, Dataset]:
     """Loads a data set by name, from the nearest place that has it, or one's own data by a path.
 
@@ -122,24 +125,33 @@ def load(
     - IDX files, gzipped or plain, or a folder of them with MNIST's names (`vaelab.data.idx`);
     - `.csv` and `.parquet`: tables of numbers, a row a datum (`vaelab.data.tables`);
     - a folder of images, whose sub-folders are labels, or `train` and `test`. They are converted
-      once, into `$VAELAB_CACHE/folders` (`vaelab.data.folders`).
+      once, into `$VAELAB_CACHE/folders` (`vaelab.data.folders`);
+    - a folder that `save_to_disk` of Hugging Face's `datasets` wrote (`vaelab.data.huggingface`).
+
+    A `Dataset` or `DatasetDict` of that package can be given itself, too. What is converted into
+    the cache is told by `vaelab.data.converted` and removed by `vaelab.data.clean`.
 
     Data in `uint8` are grey levels and stay so; whatever else becomes `float32`, with its values
     as they are. NaN, infinity, and whole numbers that `float32` would round are refused. Nothing
     is ever unpickled. Data without test data of their own are split at random.
 
     Arguments:
-        name: One of `names()`, or a path.
+        name: One of `names()`, a path, or a Hugging Face data set.
         progress: Called during a download or conversion as `progress(what, done, total)`, in
             bytes; `total` is `None` where a server does not tell.
         test_fraction: Share of the test data, in (0, 0.9], where there are none.
         seed: Of that split.
-        size: Height and width, or both in one number, that a folder's images are brought to; by
+        size: Height and width, or both in one number, that images in files are brought to; by
             default the size that all have, else a square (see `vaelab.data.conversion`).
         fit: How: `"crop"` scales until the shorter side fits and cuts out the middle, `"pad"`
             scales until the longer side fits and adds black, `"stretch"` scales each side.
-        labels: The column of a table that holds labels, numbers or text.
-        unreadable: Largest share of image files that may be passed over as unreadable, in [0, 1].
+        labels: The column of a table, or of a Hugging Face data set, that holds labels, numbers or
+            text; of the latter, by default the one of class labels.
+        unreadable: Largest share of images that may be passed over as unreadable, in [0, 1].
+        column: The column of a Hugging Face data set that holds the data; by default the one of
+            images, else that of arrays, else all of numbers.
+        scale: What the data of a table, grey levels from 0 to `scale`, are divided by: 255 brings
+            what `uint8` holds into [0, 1].
 
     Returns:
         The training and the test data. Of names, `x` is `(N, 1, 28, 28)` in `uint8`; else it is
@@ -155,16 +167,17 @@ def load(
     ...
     vaelab.checks.ArgumentError: dataset = 'fashion' is not known; did you mean 'fashion-mnist'? ...
     """
-    text = str(name)
-    options = sources.Options(test_fraction, seed, size, fit, labels, unreadable)
+    given_itself = huggingface.is_given(name)
+    text = "" if given_itself else str(name)
+    options = sources.Options(test_fraction, seed, size, fit, labels, unreadable, column, scale)
     loaded: dict[str, Any] = {"name": text}
-    if text not in names() and sources.is_path(text):
-        train, test, notes = sources.load(text, options, progress)
+    if given_itself or (text not in names() and sources.is_path(text)):
+        train, test, notes = sources.load(name if given_itself else text, options, progress)
         for note in notes:
             warnings.warn(note, checks.VaelabWarning, stacklevel=2)
         usual = asdict(sources.Options())
         given = {k: v for k, v in asdict(options).items() if v != usual[k]}
-        loaded = {"name": train.source, **given}
+        loaded = {} if given_itself else {"name": train.source, **given}
     else:
         train, test = _named(_known(text, options), progress)
     return replace(train, loaded=loaded), replace(test, loaded=loaded)
@@ -177,7 +190,7 @@ def _known(name: str, options: sources.Options) -> str:
     except checks.ArgumentError as error:
         advice = "Or give the path of a file or folder, such as ./faces or digits.npy."
         raise checks.ArgumentError(f"{error} {advice}") from None
-    for option in ("size", "labels"):
+    for option in ("size", "labels", "column", "scale"):
         if getattr(options, option) is not None:
             raise checks.ArgumentError(
                 f"{option} = {getattr(options, option)!r}, but {known} is as it is; leave it out."
@@ -217,7 +230,7 @@ def _places(entry: Entry) -> Iterator[_Place]:
 
 def _cache(entry: Entry) -> Path:
     """The folder that downloads of a data set go to."""
-    return folders.cache_root() / entry.name
+    return cache.root() / entry.name
 
 
 def _read(entry: Entry, folder: Path, source: str = "") -> tuple[Dataset, Dataset]:

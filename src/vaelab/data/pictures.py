@@ -8,6 +8,7 @@ to it, gives a reason in words and never an exception.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -51,25 +52,25 @@ class Piece(NamedTuple):
     reasons: list[str | None]
 
 
-def look(paths: Sequence[str]) -> list[Look | str]:
+def look(files: Sequence[str | bytes]) -> list[Look | str]:
     """Reads headers: what each file is, or the reason why it cannot be read."""
     seen: list[Look | str] = []
     with warnings.catch_warnings():
         _strict()
-        for path in paths:
+        for file in files:
             try:
-                with _open(path) as image:
+                with _open(file) as image:
                     seen.append(_look(image))
             except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
                 seen.append(_reason(error))
     return seen
 
 
-def decode(paths: Sequence[str], channels: int, size: tuple[int, int], fit: str) -> Piece:
+def decode(files: Sequence[str | bytes], channels: int, size: tuple[int, int], fit: str) -> Piece:
     """Reads images.
 
     Arguments:
-        paths: The files.
+        files: The path of each, or what is in it.
         channels: 1 for grey, 3 for RGB.
         size: Height and width of the result; an image of this size is not resampled, others by
             Pillow's bicubic filter, which does not alias.
@@ -77,14 +78,14 @@ def decode(paths: Sequence[str], channels: int, size: tuple[int, int], fit: str)
     """
     import numpy as np
 
-    images = np.zeros((len(paths), channels, *size), np.uint8)
+    images = np.zeros((len(files), channels, *size), np.uint8)
     reasons: list[str | None] = []
     with warnings.catch_warnings():
         _strict()
-        for path in paths:
+        for file in files:
             done = reasons.count(None)
             try:
-                with _open(path) as image:
+                with _open(file) as image:
                     pixels = np.asarray(_fitted(_plain(image, channels, size), size, fit))
                 images[done] = pixels if channels == 1 else np.moveaxis(pixels, 2, 0)
                 reasons.append(None)
@@ -94,7 +95,7 @@ def decode(paths: Sequence[str], channels: int, size: tuple[int, int], fit: str)
 
 
 @contextmanager
-def _open(path: str) -> Iterator[Image]:
+def _open(file: str | bytes) -> Iterator[Image]:
     """An image, of which only the header is read; as a stream, not by its name.
 
     Given a name, Pillow maps TIFF files that are not packed into memory, and reads those that are
@@ -102,7 +103,8 @@ def _open(path: str) -> Iterator[Image]:
     """
     from PIL import Image as Pillow
 
-    with Path(path).open("rb") as file, Pillow.open(file, formats=FORMATS) as image:
+    content = Path(file).open("rb") if isinstance(file, str) else io.BytesIO(file)  # noqa: SIM115
+    with content, Pillow.open(content, formats=FORMATS) as image:
         yield image
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,9 +19,11 @@ __all__ = [
     "brief",
     "channels_last",
     "classes",
+    "likely_labels",
     "listed",
     "numbered",
     "numbers",
+    "passed_over",
     "told",
 ]
 
@@ -36,6 +38,12 @@ EXACT = 2**24
 
 CHANNELS = (1, 3, 4)
 """An array `(N, a, b, c)` is channels last if c is one of these and a is not."""
+
+LIKELY = ("label", "labels", "class", "target")
+"""What columns of labels are often called; one that is read as data is told."""
+
+NAMED = 3
+"""How many unreadable data a message names."""
 
 SHOWN = 8
 """How many names an error lists."""
@@ -86,13 +94,14 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def numbers(x: np.ndarray, origin: str) -> np.ndarray:
+def numbers(x: np.ndarray, origin: str, *, start: int = 0) -> np.ndarray:
     """Checks data, and brings them to the shape and type they have at rest.
 
     Arguments:
         x: Vectors `(N, D)`, grey images `(N, H, W)`, or images `(N, C, H, W)` or `(N, H, W, C)`;
             channels are last if C is 1, 3 or 4 and H is not. Of any type.
         origin: What errors call them.
+        start: The number of the first row, for errors that name one.
 
     Returns:
         `(N, D)` or `(N, C, H, W)`, in `uint8` if `x` is, else in `float32`, which may be written
@@ -122,14 +131,14 @@ def numbers(x: np.ndarray, origin: str) -> np.ndarray:
     if not copied and dtype == np.uint8:
         return result
     rows = max(1, SLICE_BYTES // max(1, x[:1].nbytes))
-    for start in range(0, len(x), rows):
-        part = x[start : start + rows]
+    for at in range(0, len(x), rows):
+        part = x[at : at + rows]
         with np.errstate(over="ignore", invalid="ignore"):
             piece = part.astype(dtype, copy=False)
         if dtype != np.uint8:
-            _check(part, piece, origin, start)
+            _check(part, piece, origin, start + at)
         if copied:
-            result[start : start + rows] = piece
+            result[at : at + rows] = piece
     return result
 
 
@@ -181,6 +190,40 @@ def numbered(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     place = np.empty(len(names), np.int64)
     place[order] = np.arange(len(names))
     return place, tuple(names[k] for k in order)
+
+
+def likely_labels(columns: Iterable[str], origin: str) -> list[str]:
+    """What to tell of columns of data that are called as labels often are: one line, or none."""
+    found = [name for name in columns if name.lower() in LIKELY]
+    if not found:
+        return []
+    name = brief(found[0])
+    return [f"{origin}: column {name!r} is read as data; labels={name!r} makes it classes."]
+
+
+def passed_over(bad: Sequence[str], count: int, what: str, most: float, origin: str) -> list[str]:
+    """What is to be told of data that cannot be read.
+
+    Arguments:
+        bad: Which these are and why, each in words.
+        count: How many data there are in all.
+        what: What they are called, `"image files"` say.
+        most: Largest share that may be passed over.
+        origin: What messages call their source.
+
+    Raises:
+        checks.DataError: There are more of them.
+    """
+    if not bad:
+        return []
+    named = "; ".join(bad[:NAMED]) + ("; ..." if len(bad) > NAMED else "")
+    line = f"{origin}: {len(bad):,} of {count:,} {what} cannot be read ({named})"
+    if len(bad) > most * count:
+        raise checks.DataError(
+            f"{line}, but at most a share of {most:g} may be passed over; mend or remove them, or "
+            "set unreadable to a larger share."
+        )
+    return [f"{line}; they are passed over."]
 
 
 def channels_last(shape: Sequence[int]) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
-from vaelab.data import arrays, folders, idx, tables
+from vaelab.data import arrays, folders, huggingface, idx, tables
 from vaelab.data.pictures import FITS
 from vaelab.data.rows import Found, Rows, brief, told
 from vaelab.records import Dataset
@@ -30,7 +30,7 @@ PAGE = 4096
 
 LARGEST_SIDE = 4096
 
-TABLES: dict[str, Callable[[Path, str | None], Found]] = {
+TABLES: dict[str, Callable[[Path, str | None, float | None], Found]] = {
     ".csv": tables.read_csv,
     ".parquet": tables.read_parquet,
 }
@@ -39,7 +39,7 @@ FILES: dict[str, Callable[[Path], Found]] = {
     ".npz": arrays.read_npz,
     ".idx": idx.read_file,
 }
-"""Readers by the suffix of a file; those of tables take a column of labels, or none."""
+"""Readers by the suffix of a file; those of tables take a column of labels and a scale."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,19 @@ class Options:
     fit: str = "crop"
     labels: str | None = None
     unreadable: float = 0.01
+    column: str | None = None
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         checks.number("test_fraction", self.test_fraction, above=0, most=0.9)
         checks.seed(self.seed)
         checks.choice("fit", self.fit, FITS)
         checks.number("unreadable", self.unreadable, least=0, most=1)
-        if self.labels is not None and not isinstance(self.labels, str):
-            raise checks.ArgumentError(
-                f"labels = {self.labels!r}, but it must be the name of a column."
-            )
+        if self.scale is not None:
+            checks.number("scale", self.scale, above=0)
+        for option, name in (("labels", self.labels), ("column", self.column)):
+            if name is not None and not isinstance(name, str):
+                raise checks.ArgumentError(f"{option} = {name!r}, but it must be a column's name.")
         _sides(self.size)
 
 
@@ -88,9 +91,9 @@ def called(name: str) -> str:
 
 
 def load(
-    name: str, options: Options, progress: Progress | None = None
+    name: Any, options: Options, progress: Progress | None = None
 ) -> tuple[Dataset, Dataset, tuple[str, ...]]:
-    """Reads a person's own data.
+    """Reads a person's own data, by their path, or a Hugging Face data set.
 
     Returns:
         The training and the test data, and what the person should be told, a line each.
@@ -99,16 +102,13 @@ def load(
         checks.ArgumentError: An option that means nothing for this source.
         checks.DataError: There is no such file, none that is known, or its reader refuses it.
     """
-    try:
-        path = Path(name).expanduser()
-        found = _reader(path, options, progress)()
-        place = told(path.resolve())
-    except OSError as error:
-        where, why = error.filename or name, error.strerror or error
-        raise checks.DataError(f"{told(where)}: cannot be read ({why}).") from error
-    except RuntimeError as error:  # of pathlib: there is no such user
-        raise checks.DataError(f"{told(name)}: cannot be read ({brief(error)}).") from error
-    origin = told(path)
+    if huggingface.is_given(name):
+        short = origin = huggingface.called(name)
+        place = "memory"
+        found = _huggingface(name, origin, options, progress)
+    else:
+        found, place = _of_path(name, options, progress)
+        short, origin = called(name), told(Path(name).expanduser())
     train, test, notes = found.train, found.test, found.notes
     for rows in (train, test):
         if rows is not None and rows.y is not None and len(rows.y) != len(rows.x):
@@ -122,9 +122,40 @@ def load(
     _check_alike(train.x, test.x, origin)
 
     def record(rows: Rows, part: str) -> Dataset:
-        return Dataset(rows.x, rows.y, called(name), part, place, "", found.class_names)
+        return Dataset(rows.x, rows.y, short, part, place, "", found.class_names)
 
     return record(train, "train"), record(test, "test"), notes
+
+
+def _of_path(name: str, options: Options, progress: Progress | None) -> tuple[Found, str]:
+    """What a path holds, and the whole path."""
+    try:
+        path = Path(name).expanduser()
+        return _reader(path, options, progress)(), told(path.resolve())
+    except OSError as error:
+        where, why = error.filename or name, error.strerror or error
+        raise checks.DataError(f"{told(where)}: cannot be read ({why}).") from error
+    except RuntimeError as error:  # of pathlib: there is no such user
+        raise checks.DataError(f"{told(name)}: cannot be read ({brief(error)}).") from error
+
+
+def _huggingface(data: Any, origin: str, options: Options, progress: Progress | None) -> Found:
+    if options.scale is not None:
+        raise _needless("scale", options.scale, f"{origin} is no table")
+    return huggingface.read(
+        data,
+        origin,
+        column=options.column,
+        labels=options.labels,
+        size=_sides(options.size),
+        fit=options.fit,
+        unreadable=options.unreadable,
+        progress=progress,
+    )
+
+
+def _needless(option: str, value: object, why: str) -> checks.ArgumentError:
+    return checks.ArgumentError(f"{option} = {value!r}, but {why}; leave it out.")
 
 
 def split(
@@ -214,16 +245,16 @@ def _reader(path: Path, options: Options, progress: Progress | None) -> Callable
             f"{origin}: is not known by its suffix; a folder of images, or a file that ends in "
             f"{', '.join((*FILES, *TABLES))} or -ubyte can be read."
         )
+    if kind == "folder" and huggingface.holds(path):
+        return lambda: _huggingface(huggingface.saved(path), origin, options, progress)
     images = kind == "folder" and not idx.holds(path)
     if options.size is not None and not images:
-        raise checks.ArgumentError(
-            f"size = {options.size!r}, but {origin} is no folder of images; leave it out."
-        )
-    if options.labels is not None and kind not in TABLES:
-        raise checks.ArgumentError(
-            f"labels = {options.labels!r}, but {origin} is no table with named columns; leave it "
-            "out."
-        )
+        raise _needless("size", options.size, f"{origin} is no folder of images")
+    if options.column is not None:
+        raise _needless("column", options.column, f"{origin} is no Hugging Face data set")
+    for option, value in (("labels", options.labels), ("scale", options.scale)):
+        if value is not None and kind not in TABLES:
+            raise _needless(option, value, f"{origin} is no table with named columns")
     if images:
         return partial(
             folders.read,
@@ -234,7 +265,7 @@ def _reader(path: Path, options: Options, progress: Progress | None) -> Callable
             progress=progress,
         )
     if kind in TABLES:
-        return partial(TABLES[kind], path, options.labels)
+        return partial(TABLES[kind], path, options.labels, options.scale)
     return partial({**FILES, "folder": idx.read_folder}[kind], path)
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
-from vaelab.data.rows import EXACT, MOST_BYTES, Found, Rows, brief, numbered, told
+from vaelab.data.rows import (
+    EXACT,
+    MOST_BYTES,
+    Found,
+    Rows,
+    brief,
+    likely_labels,
+    numbered,
+    told,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,16 +32,13 @@ __all__ = ["read_csv", "read_parquet"]
 PIECE = 2**20
 """How many values are read at once."""
 
-LIKELY = ("label", "labels", "class", "target")
-"""What columns of labels are often called; one that is read as data is told."""
-
 PLACES = 3
 """How many places of missing values an error names."""
 
 COUNTED = "(rows count from 0)"
 
 
-def read_csv(path: Path, labels: str | None = None) -> Found:
+def read_csv(path: Path, labels: str | None = None, scale: float | None = None) -> Found:
     """Reads a CSV file: fields between commas, in UTF-8, with points in numbers.
 
     The first line is a header if none of its fields is a number; or if a field is no number, but
@@ -43,6 +49,8 @@ def read_csv(path: Path, labels: str | None = None) -> Found:
     Arguments:
         path: The file.
         labels: The column that holds labels, text or numbers; all others are data.
+        scale: What the data, grey levels from 0 to `scale`, are divided by; they then lie in
+            [0, 1], in `float32`.
 
     Raises:
         checks.ArgumentError: There is no such column.
@@ -71,19 +79,21 @@ def read_csv(path: Path, labels: str | None = None) -> Found:
         with pieces:
             if dropped is not None:
                 pieces = (piece.drop(columns=dropped) for piece in pieces)
-            return _found(pieces, labels, origin, notes)
+            return _found(pieces, labels, scale, origin, notes)
     except checks.VaelabError:
         raise
     except (ValueError, OverflowError, MemoryError) as error:
         raise _unreadable(origin, error) from error
 
 
-def read_parquet(path: Path, labels: str | None = None) -> Found:
+def read_parquet(path: Path, labels: str | None = None, scale: float | None = None) -> Found:
     """Reads a Parquet file of numbers, with the package pyarrow.
 
     Arguments:
         path: The file.
         labels: The column that holds labels, text or numbers; all others are data.
+        scale: What the data, grey levels from 0 to `scale`, are divided by; they then lie in
+            [0, 1], in `float32`.
 
     Raises:
         checks.ArgumentError: pyarrow is not installed, or there is no such column.
@@ -106,7 +116,8 @@ def read_parquet(path: Path, labels: str | None = None) -> Found:
             notes = _checked(names, labels, origin)
             _check_size(file.metadata.num_rows * len(names), origin)
             batches = file.iter_batches(max(1, PIECE // len(names)))
-            return _found((batch.to_pandas() for batch in batches), labels, origin, notes)
+            frames = (batch.to_pandas() for batch in batches)
+            return _found(frames, labels, scale, origin, notes)
     except checks.VaelabError:
         raise
     except (pa.ArrowException, ValueError, TypeError, OverflowError, MemoryError) as error:
@@ -137,14 +148,16 @@ def _checked(names: list[str], labels: str | None, origin: str) -> tuple[str, ..
         checks.choice("labels", labels, dict.fromkeys(map(brief, [*near, *names[:10]])))
     if len(names) == (labels is not None):
         raise checks.DataError(f"{origin}: has no column of data; at least 1 is needed.")
-    likely = [name for name in names if name.lower() in LIKELY]
-    if labels is not None or not likely:
-        return ()
-    name = brief(likely[0])
-    return (f"{origin}: column {name!r} is read as data; labels={name!r} makes it classes.",)
+    return tuple(likely_labels(names, origin)) if labels is None else ()
 
 
-def _found(pieces: Iterable[Any], labels: str | None, origin: str, notes: tuple[str, ...]) -> Found:
+def _found(
+    pieces: Iterable[Any],
+    labels: str | None,
+    scale: float | None,
+    origin: str,
+    notes: tuple[str, ...],
+) -> Found:
     """Data and labels of a table that comes in pieces."""
     import numpy as np
 
@@ -157,7 +170,8 @@ def _found(pieces: Iterable[Any], labels: str | None, origin: str, notes: tuple[
             continue
         if labels is not None:
             classes.append(_numbered(frame.pop(labels), known, origin, rows))
-        parts.append(_numbers(frame, origin, rows))
+        part = _numbers(frame, origin, rows)
+        parts.append(part if scale is None else _scaled(part, scale, frame, origin, rows))
         rows, values = rows + len(frame), values + parts[-1].size
         _check_size(values, origin)
     x = np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
@@ -235,6 +249,21 @@ def _numbers(frame: Any, origin: str, start: int) -> np.ndarray:
                 "them."
             )
     return result
+
+
+def _scaled(x: np.ndarray, scale: float, frame: Any, origin: str, start: int) -> np.ndarray:
+    """Grey levels from 0 to `scale` as `float32` in [0, 1]."""
+    import numpy as np
+
+    wrong = np.argwhere((x < 0) | (x > scale))
+    if len(wrong):
+        row, column = wrong[0]
+        raise checks.DataError(
+            f"{origin}: column {brief(frame.columns[column])!r} holds {x[row, column]:g} in row "
+            f"{start + row} {COUNTED}, but with scale={scale:g} values must lie in [0, {scale:g}]; "
+            "set another scale, or none."
+        )
+    return x.astype(np.float32) / np.float32(scale)
 
 
 def _no_number(column: Any, origin: str, start: int) -> checks.DataError:
