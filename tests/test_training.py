@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import blobs
 from sklearn.decomposition import PCA
 
 from vaelab import checks, metrics, recipes
@@ -18,9 +19,14 @@ from vaelab.training import Trained, resolve, train
 QUICK = Training(epochs=2, batch_size=64)
 
 
+def labels(name: str, count: int) -> torch.Tensor | None:
+    """Those of `train`, for the recipe that needs labels."""
+    return torch.from_numpy(blobs(count).y) if name == "conditional" else None
+
+
 def run(name: str, x: torch.Tensor, settings: Training = QUICK, seed: int = 0) -> Trained:
-    recipe = recipes.build(name, tuple(x.shape[1:]))
-    return train(recipe.model(), recipe.objective, x, settings=settings, seed=seed)
+    recipe, y = recipes.build(name, tuple(x.shape[1:])), labels(name, len(x))
+    return train(recipe.model(), recipe.objective, x, y=y, settings=settings, seed=seed)
 
 
 @pytest.fixture(scope="module")

@@ -101,8 +101,10 @@ def labels(given: object, y: Any, count: int, recipe: str) -> np.ndarray:
     if y is None and isinstance(given, Dataset):
         y = given.y
     if y is None:
+        found = f"{given.name} has none" if isinstance(given, Dataset) else "y = None"
         raise checks.DataError(
-            f"recipe {recipe!r} needs labels, but there are none; give y, the class of each datum."
+            f"recipe {recipe!r} needs labels, but {found}; give the class of each datum, or use "
+            "another recipe."
         )
     array = as_array(y.cpu() if isinstance(y, Tensor) else y)
     if array.dtype.kind == "O" and array.size:
@@ -139,8 +141,8 @@ def numbered(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
     if unknown.any():
         known = ", ".join(map(repr, classes[:SHOWN].tolist()))
         raise checks.DataError(
-            f"label {y[unknown][:1].tolist()[0]!r} is not known; the model was fitted on "
-            f"{len(classes)} classes: {known}{', …' if len(classes) > SHOWN else ''}."
+            f"label {y[unknown][:1].tolist()[0]!r} is not one of the {len(classes)} classes of the "
+            f"training data: {known}{', …' if len(classes) > SHOWN else ''}."
         )
     return np.searchsorted(classes, y).astype(np.int64)
 

@@ -203,7 +203,7 @@ def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) ->
 
 def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: Path) -> Saved:
     tables = (POSTERIORS, PRIORS, LIKELIHOODS, NETWORKS)
-    known = [cls for table in tables for cls in table.values()] + [Conditioned, *parts]
+    known = [Conditioned, *(cls for table in tables for cls in table.values()), *parts]
 
     def make() -> Model:
         try:

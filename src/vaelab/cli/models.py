@@ -25,6 +25,7 @@ from vaelab.cli.shared import (
     exhibits,
     load_data,
     load_models,
+    sampled_labels,
     wanted,
 )
 from vaelab.records import BINARIZE
@@ -207,8 +208,11 @@ def _draw(
 @click.argument("model")
 @click.option("-n", "--count", type=int, default=64, show_default=True, help="How many.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--label", help="Class, of a conditional model. [default: each equally often]")
 @figure_options
-def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> None:
+def sample(
+    model: str, count: int, seed: int, label: str | None, save: Path | None, show: bool
+) -> None:
     """Draw latent points from the prior and decode them.
 
     \b
@@ -217,7 +221,9 @@ def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> 
     from vaelab import latent, plots
 
     ((_, vae),) = load_models([model]).items()
-    deliver({"samples": plots.image_grid(latent.sample(vae.model_, count, seed))}, save, show)
+    z = latent.draw(vae.model_, count, seed)
+    y = sampled_labels(vae, label, count)
+    deliver({"samples": plots.image_grid(vae.decode(z, y))}, save, show)
 
 
 @click.command()

@@ -40,7 +40,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """`fit`, then `transform` of the same data: `(N, D)`."""
-        return self.fit(X, y).encode(X, y).loc  # type: ignore[no-any-return, attr-defined]
+        return self.fit(X, y).encode(X, y).loc  # type: ignore[no-any-return]
 
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Posterior means of data: `(N, D)`. Deterministic."""

@@ -199,7 +199,7 @@ class VAE(Fitted):
         if recipe.model().classes:
             labels = inputs.labels(X, y, len(given.x), recipe.name)
             classes, numbers = np.unique(labels, return_inverse=True)
-            recipe = self.resolved(shape, given.x, len(classes))
+            recipe = self.resolved(shape, given.x, labels)
         x = check_data(given.x, recipe.model().shape, recipe.likelihood.value_range)
         validate_data(self, X, reset=True, skip_check_array=True, ensure_2d=False)
         asked = None if isinstance(self.recipe, Recipe) else self.likelihood
@@ -222,12 +222,12 @@ class VAE(Fitted):
         return self
 
     def resolved(
-        self, shape: tuple[int, ...], x: Tensor | None = None, classes: int | None = None
+        self, shape: tuple[int, ...], x: Tensor | None = None, y: np.ndarray | None = None
     ) -> Recipe:
         """The recipe for data of a shape, with the settings that were given.
 
-        Data at rest, `x`, decide what `likelihood="auto"` is; without them, the recipe does. So
-        with the number of classes that a conditional recipe is made for.
+        Data at rest, `x`, decide what `likelihood="auto"` is, and labels, `y`, how many classes a
+        conditional recipe knows; without them, the recipe does.
         """
         checks.seed(self.seed)
         wanted: str | None = checks.choice("likelihood", self.likelihood, ("auto", *LIKELIHOODS))
@@ -243,8 +243,8 @@ class VAE(Fitted):
             recipe = self.recipe
         else:
             settings = {"latent_dim": self.latent_dim, **(self.options or {})}
-            if classes is not None:
-                settings = {"classes": classes, **settings}
+            if y is not None and "classes" in recipes.options(self.recipe):
+                settings = {"classes": len(np.unique(y)), **settings}
             if wanted == "auto":  # a recipe that is Gaussian itself stays so
                 real = x is not None and inputs.suited(x)[0] == "gaussian"
                 wanted = "gaussian" if real else None
@@ -254,10 +254,10 @@ class VAE(Fitted):
         training = {**(self.training or {}), **given}
         recipe = recipes.changed(recipe, objective=self.objective or {}, training=training)
         known = recipe.model().classes
-        if classes not in (None, known):
+        if known and y is not None and len(np.unique(y)) != known:
             raise checks.DataError(
-                f"y has {classes} classes, but recipe {recipe.name!r} was made for {known}; give "
-                f"it classes = {classes}."
+                f"y has {len(np.unique(y))} classes, but recipe {recipe.name!r} was made for "
+                f"{known}; give it as many classes as there are."
             )
         check_device(recipe.training.device)
         return recipe
