@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import blobs
 from sklearn.decomposition import PCA
 
+from conftest import blobs
 from vaelab import checks, metrics, recipes
 from vaelab.objectives import ELBO
 from vaelab.records import Dataset, Training

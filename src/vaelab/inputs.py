@@ -106,7 +106,10 @@ def labels(given: object, y: Any, count: int, recipe: str) -> np.ndarray:
             f"recipe {recipe!r} needs labels, but {found}; give the class of each datum, or use "
             "another recipe."
         )
-    array = as_array(y.cpu() if isinstance(y, Tensor) else y)
+    try:
+        array = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
+    except ValueError as error:  # lists of different lengths
+        raise checks.DataError(f"y is no array: {error}.") from error
     if array.dtype.kind == "O" and array.size:
         if all(isinstance(label, str) for label in array.flat):
             array = array.astype(str)
