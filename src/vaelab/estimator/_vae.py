@@ -78,6 +78,9 @@ class VAE(Fitted):
     ((64, 2), (1, 6))
     >>> vae.likelihood_
     "Gaussian with a learnt scale, in units of each element's ...: values range from ..."
+    >>> conditional = VAE("conditional", epochs=1).fit(x, ["cat", "dog"] * 32)
+    >>> conditional.transform(x, "cat").shape, conditional.sample(3, "dog").shape
+    ((64, 2), (3, 6))
     """
 
     def __init__(

@@ -206,7 +206,7 @@ def _check_labels(model: Model, y: Tensor | None, count: int) -> None:
 
 
 def _fingerprint(x: Tensor, y: Tensor | None, checkpoints: Checkpoints | None) -> str:
-    labels = None if y is None else y.numpy()
+    labels = None if y is None else y.cpu().numpy()
     return Dataset(x.cpu().numpy(), labels, "array").fingerprint if checkpoints else ""
 
 

@@ -83,7 +83,7 @@ class Loop:
         self.device = next(model.parameters()).device
         self.x, self.valid = x, x[held]
         self.y = None if y is None else y.to(x.device)
-        self.valid_y = None if y is None else y[held].numpy()
+        self.valid_y = None if y is None else y[held].cpu().numpy()
         if settings.binarize == "dynamic" and len(held):
             self.valid = binarized(self.valid, seed).to(x.device)
         self.epochs = settings.epochs or 1
