@@ -20,7 +20,7 @@ from sklearn.preprocessing import MinMaxScaler
 from torch.distributions import MultivariateNormal
 
 from conftest import blobs
-from vaelab import VAE, checks, compare, evaluate, importance, load, metrics, recipes
+from vaelab import VAE, checks, compare, evaluate, importance, inputs, load, metrics, recipes
 from vaelab.cli import main
 from vaelab.conditioning import Conditioned, bound, class_weights
 from vaelab.distributions import seeded
@@ -345,6 +345,8 @@ def test_labels_are_told_when_they_are_missing_or_unknown(vae: VAE, test: Datase
         )
     with pytest.raises(checks.DataError, match=r"^label '1' is not one of the 3 classes of"):
         vae.transform(x, ["1", "1", "0", "0"])
+    with pytest.raises(checks.DataError, match=r"^label '1' is not one of the 30 classes of"):
+        inputs.numbered(np.array(["1"]), np.arange(30))
     with pytest.raises(checks.DataError) as error:
         vae.transform(unlabelled(test))
     assert str(error.value) == (

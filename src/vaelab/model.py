@@ -123,9 +123,7 @@ class Model(nn.Module):
         torch.Size([5, 1, 28, 28])
         """
         if not self.classes:
-            raise checks.ArgumentError(
-                "y is given, but the model takes no labels; leave it out."
-            )
+            raise checks.ArgumentError("y is given, but the model takes no labels; leave it out.")
         if y.dim() == 1:
             least, most = (int(value) for value in torch.aminmax(y))
             if least < 0 or most >= self.classes:
