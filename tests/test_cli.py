@@ -390,7 +390,7 @@ def test_point_of_another_dimension(run: Run, models: list[Path]) -> None:
 def test_a_folder_that_cannot_be_written_is_told_before_training(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vaelab.estimator.train", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.setattr("vaelab.estimator._vae.train", lambda *_, **__: pytest.fail("trained"))
     Path("file").write_text("")
     for args in (("train", "vae", "blobs"), ("compare", "blobs", "--jobs", 1)):
         code, _, err = run(*args, "--out", "file/inside/model")

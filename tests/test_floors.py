@@ -25,7 +25,7 @@ FLOORS = {
         "trackers",
     ],
     2: ["distributions", "inputs", "networks", "shuffling"],
-    3: ["likelihoods", "posteriors", "priors"],
+    3: ["conditioning", "likelihoods", "posteriors", "priors"],
     4: ["model"],
     5: ["latent", "objectives"],
     6: [

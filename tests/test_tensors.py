@@ -109,10 +109,12 @@ def test_nothing_writes_to_the_file(tmp_path: Path, name: str, dtype: type) -> N
     x = as_tensor(mapped(tmp_path / "x.npy", array))
     recipe = recipes.build(name, (1, 8, 8))
     settings = Training(epochs=1, batch_size=8)
-    trained = train(recipe.model(), recipe.objective, x, settings=settings)
-    metrics.per_datum(trained.model, recipe.objective, x)
-    importance.weigh(trained.model, x, particles=2)
-    latent.encode(trained.model, x)
+    y = torch.arange(40) % 10 if recipe.model().classes else None
+    model = train(recipe.model(), recipe.objective, x, y=y, settings=settings).model
+    model = model if y is None else model.given(y[:1])
+    metrics.per_datum(model, recipe.objective, x)
+    importance.weigh(model, x, particles=2)
+    latent.encode(model, x)
     assert np.array_equal(np.load(tmp_path / "x.npy"), array)
 
 

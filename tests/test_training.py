@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from conftest import blobs
 from vaelab import checks, metrics, recipes
 from vaelab.objectives import ELBO
 from vaelab.records import Dataset, Training
@@ -18,9 +19,14 @@ from vaelab.training import Trained, resolve, train
 QUICK = Training(epochs=2, batch_size=64)
 
 
+def labels(name: str, count: int) -> torch.Tensor | None:
+    """Those of `train`, for the recipe that needs labels."""
+    return torch.from_numpy(blobs(count).y) if name == "conditional" else None
+
+
 def run(name: str, x: torch.Tensor, settings: Training = QUICK, seed: int = 0) -> Trained:
-    recipe = recipes.build(name, tuple(x.shape[1:]))
-    return train(recipe.model(), recipe.objective, x, settings=settings, seed=seed)
+    recipe, y = recipes.build(name, tuple(x.shape[1:])), labels(name, len(x))
+    return train(recipe.model(), recipe.objective, x, y=y, settings=settings, seed=seed)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -133,10 +133,8 @@ class Exhibits:
     @cached_property
     def reconstructed(self) -> dict[str, np.ndarray]:
         """The examples reconstructed by each model, `(R, *shape)`."""
-        x = self.data.x[self.examples.rows]
-        return {
-            name: latent.decode(vae.model_, vae.encode(x).loc) for name, vae in self.models.items()
-        }
+        data = _some(self.data, self.examples.rows)
+        return {name: vae.decode(vae.encode(data).loc, data.y) for name, vae in self.models.items()}
 
     @cached_property
     def points(self) -> dict[str, np.ndarray]:
@@ -150,32 +148,42 @@ class Exhibits:
 
     @cached_property
     def decoded(self) -> dict[str, np.ndarray]:
-        """What each model decodes its point to, `(*shape)`."""
+        """What each model decodes its point to, `(*shape)`; a conditional one, for each class."""
         return {
-            name: latent.decode(self.models[name].model_, point[None])[0]
+            f"{name}{called}": self.models[name].decode(point[None], label)[0]
             for name, point in self.points.items()
+            for called, label in _classes(self.models[name])
         }
 
     @cached_property
     def strips(self) -> Strips:
-        """The straight path between the two ends, decoded by each model."""
+        """The straight path between the two ends, decoded by each model.
+
+        A conditional model goes from the class of one datum to that of the other; between points,
+        it has its first class.
+        """
         originals: np.ndarray | None = None
         names: tuple[str, ...] = ()
         ends: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        classes = {
+            name: vae.labels(None, _classes(vae)[0][1], 2) for name, vae in self.models.items()
+        }
         if self.ends is not None:
             start, end = (np.asarray(point, np.float32) for point in self.ends)
             ends = dict.fromkeys(self.models, (start, end))
         else:
             rows = _first_two(self.data)
-            pair = self.data.x[rows]
-            originals = _as_unit(pair)
+            pair = _some(self.data, rows)
+            originals = _as_unit(pair.x)
             names = tuple(_name(self.data, row) for row in rows)
             for name, vae in self.models.items():
                 means = vae.transform(pair)
                 ends[name] = (means[0], means[1])
+                classes[name] = vae.labels(pair, None, 2)
         paths = {name: latent.path(*ends[name], self.steps) for name in self.models}
         images = {
-            name: latent.decode(self.models[name].model_, path) for name, path in paths.items()
+            name: latent.between(vae.model_, *ends[name], self.steps, classes=classes[name])
+            for name, vae in self.models.items()
         }
         return Strips(images, paths, originals, names)
 
@@ -186,18 +194,38 @@ class Exhibits:
 
     @cached_property
     def manifolds(self) -> dict[str, np.ndarray]:
-        """What each model decodes the grid over its first two dimensions to, `(R, R, *shape)`."""
+        """What each model decodes the grid over its first two dimensions to, `(R, R, *shape)`; a
+        conditional one, for its first class.
+        """
         result = {}
         for name, vae in self.models.items():
             points = latent.grid(self.coordinates, vae.model_.latent_dim)
-            flat = latent.decode(vae.model_, points.reshape(-1, points.shape[-1]))
-            result[name] = flat.reshape(*points.shape[:2], *flat.shape[1:])
+            called, label = _classes(vae)[0]
+            flat = vae.decode(points.reshape(-1, points.shape[-1]), label)
+            result[f"{name}{called}"] = flat.reshape(*points.shape[:2], *flat.shape[1:])
         return result
 
     @property
     def histories(self) -> dict[str, list[dict[str, float]]]:
         """The training history of each model."""
         return {name: vae.history_ for name, vae in self.models.items()}
+
+
+def _some(data: Dataset, rows: Sequence[int] | np.ndarray) -> Dataset:
+    """Some rows of data, without their factors."""
+    y = None if data.y is None else data.y[rows]
+    return replace(data, x=data.x[rows], y=y, factors=None)
+
+
+def _classes(vae: VAE, most: int = 10) -> list[tuple[str, object]]:
+    """What is added to a conditional model's name for each class, at most ten, and its label; for
+    any other model, nothing and `None`.
+    """
+    if not vae.model_.classes:
+        return [("", None)]
+    names = vae.data_["class_names"]
+    shown = np.unique(np.linspace(0, len(names) - 1, most).round().astype(int))
+    return [(f": {names[k]}", vae.classes_[k]) for k in shown]
 
 
 def _examples(data: Dataset, most: int = 10) -> Examples:

@@ -67,7 +67,8 @@ def export_onnx(vae: VAE, folder: str | os.PathLike[str]) -> list[Path]:
         The paths of the two files.
 
     Raises:
-        checks.ArgumentError: A package is missing, or a part cannot be said in ONNX.
+        checks.ArgumentError: A package is missing, a part cannot be said in ONNX, or the model is
+            conditional.
         OSError: The folder cannot be written.
 
     >>> from vaelab import VAE
@@ -76,6 +77,11 @@ def export_onnx(vae: VAE, folder: str | os.PathLike[str]) -> list[Path]:
     ['encoder.onnx', 'decoder.onnx']
     """
     check_is_fitted(vae)
+    if vae.model_.classes:
+        raise checks.ArgumentError(
+            f"recipe {vae.recipe_.name!r} is conditional, but only models without labels become "
+            "ONNX files; use another recipe."
+        )
     model = copy.deepcopy(vae.model_).cpu().eval()
     generator = torch.Generator().manual_seed(0)
     low, high = (max(-3.0, bound) if bound < 0 else min(3.0, bound) for bound in model.value_range)

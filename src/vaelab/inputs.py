@@ -6,6 +6,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +19,25 @@ from vaelab.data.rows import channels_last
 from vaelab.records import Dataset
 from vaelab.tensors import as_array, as_tensor, span
 
-__all__ = ["Given", "check_latent_dim", "joined", "laid_out", "one", "read", "record", "suited"]
+__all__ = [
+    "Given",
+    "check_latent_dim",
+    "joined",
+    "labels",
+    "laid_out",
+    "numbered",
+    "one",
+    "read",
+    "record",
+    "suited",
+    "weights",
+]
 
 GREY = 1 / 255
 """Values that are nowhere this large are too small to be grey levels or bits."""
+
+SHOWN = 10
+"""How many classes an error names."""
 
 LOOKED_AT = 2**20
 """How many values are looked at once for whether they are bits."""
@@ -87,6 +103,104 @@ def _of_one_split(given: Any) -> Dataset:
     for note in found.notes:
         warnings.warn(note, checks.VaelabWarning, stacklevel=4)
     return Dataset(found.train.x, None, origin)
+
+
+def labels(given: object, y: Any, count: int, recipe: str) -> np.ndarray:
+    """The label of each of N data, `(N,)`: whole numbers or strings.
+
+    Arguments:
+        given: The data; the labels of a `vaelab.records.Dataset` serve where `y` is `None`.
+        y: A label for each datum, or one for all.
+        count: N.
+        recipe: What needs them, for the error.
+
+    Raises:
+        checks.DataError: There are none, another number of them, or they are of another kind.
+
+    >>> labels(None, "cat", 2, "conditional").tolist()
+    ['cat', 'cat']
+    """
+    if y is None and isinstance(given, Dataset):
+        y = given.y
+    if y is None:
+        found = f"{given.name} has none" if isinstance(given, Dataset) else "y = None"
+        raise checks.DataError(
+            f"recipe {recipe!r} needs labels, but {found}; give the class of each datum, or use "
+            "another recipe."
+        )
+    try:
+        array = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
+    except ValueError as error:  # lists of different lengths
+        raise checks.DataError(f"y is no array: {error}.") from error
+    if array.dtype.kind == "O" and array.size:
+        if all(isinstance(label, str) for label in array.flat):
+            array = array.astype(str)
+        elif all(isinstance(label, int | np.integer) for label in array.flat):
+            array = array.astype(np.int64)
+    if array.dtype.kind not in "biuU":
+        raise checks.DataError(
+            f"y has type {array.dtype}, but labels must be whole numbers or strings; convert them, "
+            "by y.astype(int) say."
+        )
+    if array.dtype.kind != "U":
+        array = array.astype(np.int64)
+    if array.shape not in ((), (count,)):
+        raise checks.DataError(
+            f"y has shape {array.shape}, but one label for each of {count} data is needed: "
+            f"({count},)."
+        )
+    return np.broadcast_to(array, (count,))
+
+
+def numbered(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Where each label stands among the classes, `(N,)` in `int64`.
+
+    Raises:
+        checks.DataError: A label is none of them.
+
+    >>> numbered(np.array(["dog", "cat"]), np.array(["cat", "dog"]))
+    array([1, 0])
+    """
+    alike = (y.dtype.kind == "U") == (classes.dtype.kind == "U")
+    unknown = ~np.isin(y, classes) if alike else np.ones(len(y), bool)
+    if unknown.any():
+        known = ", ".join(map(repr, classes[:SHOWN].tolist()))
+        raise checks.DataError(
+            f"label {y[unknown][:1].tolist()[0]!r} is not one of the {len(classes)} classes of the "
+            f"training data: {known}{', …' if len(classes) > SHOWN else ''}."
+        )
+    return np.searchsorted(classes, y).astype(np.int64)
+
+
+def weights(given: Any, count: int) -> np.ndarray | None:
+    """Weights of N data, `(N,)` in `float64`, the largest 1; `None` where none were given.
+
+    Raises:
+        checks.DataError: Another number of them, not finite, below 0, or all 0.
+
+    >>> weights([1, 0, 4], 3)
+    array([0.25, 0.  , 1.  ])
+    """
+    if given is None:
+        return None
+    try:
+        array = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise checks.DataError(f"sample_weight holds no numbers: {error}.") from error
+    if array.shape != (count,):
+        raise checks.DataError(
+            f"sample_weight has shape {array.shape}, but one weight for each of {count} data is "
+            f"needed: ({count},)."
+        )
+    wrong = np.flatnonzero(~(np.isfinite(array) & (array >= 0)))
+    if len(wrong):
+        raise checks.DataError(
+            f"sample_weight is {array[wrong[0]]:g} for datum {wrong[0]}, but weights must be "
+            "finite and at least 0."
+        )
+    if not array.any():
+        raise checks.DataError("sample_weight is 0 for all data; give one of them a weight.")
+    return np.asarray(array / array.max())
 
 
 def _collected(given: torch.utils.data.Dataset[Any]) -> Tensor | np.ndarray:
@@ -191,14 +305,26 @@ def _two_valued(x: Tensor, high: float) -> bool:
     return all(bool(((part == 0) | (part == high)).all()) for part in parts)
 
 
-def record(given: object, x: Tensor) -> dict[str, Any]:
-    """What is kept of training data at rest, and of what was given as them."""
+def record(
+    given: object, x: Tensor, y: np.ndarray | None = None, classes: np.ndarray | None = None
+) -> dict[str, Any]:
+    """What is kept of training data at rest, and of what was given as them.
+
+    Arguments:
+        given: What was given.
+        x: The data at rest.
+        y: Numbers of the classes that were given beside them, `(N,)`.
+        classes: The labels of the classes that a conditional model is to know, `(C,)`.
+    """
     dataset = (
         given
         if isinstance(given, Dataset)
         else Dataset(x=x.cpu().numpy(), y=None, name="array", source="memory")
     )
-    return {
+    if y is not None:
+        dataset = replace(dataset, y=y, class_names=())
+    known = {} if classes is None else _known(dataset, classes)
+    return known | {
         "name": dataset.name,
         "source": dataset.source,
         "loaded": dict(dataset.loaded),
@@ -208,6 +334,15 @@ def record(given: object, x: Tensor) -> dict[str, Any]:
         "range": list(span(x)),
         "fingerprint": dataset.fingerprint,
     }
+
+
+def _known(dataset: Dataset, classes: np.ndarray) -> dict[str, Any]:
+    """The labels of classes, and what they are called."""
+    names = dataset.class_names
+    called = [
+        names[k] if isinstance(k, int) and 0 <= k < len(names) else str(k) for k in classes.tolist()
+    ]
+    return {"classes": classes.tolist(), "class_names": called}
 
 
 def joined(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,18 @@ from vaelab.distributions import seeded
 from vaelab.model import Model
 from vaelab.tensors import batches
 
-__all__ = ["Codes", "decode", "device_of", "encode", "grid", "path", "quantiles", "sample"]
+__all__ = [
+    "Codes",
+    "between",
+    "decode",
+    "device_of",
+    "draw",
+    "encode",
+    "grid",
+    "path",
+    "quantiles",
+    "sample",
+]
 
 BATCH = 2048
 
@@ -59,12 +70,16 @@ def encode(model: Model, x: Tensor) -> Codes:
 
 
 @torch.no_grad()
-def sample(model: Model, count: int, seed: int) -> np.ndarray:
-    """Means of p(x|z) at `count` draws of z from the prior: `(count, *shape)`."""
+def draw(model: Model, count: int, seed: int) -> np.ndarray:
+    """`count` draws of z from the prior: `(count, D)`."""
     checks.integer("count", count)
     with seeded(checks.seed(seed)):
-        z = model.prior().sample((count,))
-    return decode(model, z.cpu().numpy())
+        return np.asarray(model.prior().sample((count,)).cpu())
+
+
+def sample(model: Model, count: int, seed: int) -> np.ndarray:
+    """Means of p(x|z) at `count` draws of z from the prior: `(count, *shape)`."""
+    return decode(model, draw(model, count, seed))
 
 
 @torch.no_grad()
@@ -105,6 +120,32 @@ def path(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray:
             f"start has shape {start.shape} and end {end.shape}; both must be (latent_dim,)."
         )
     return np.linspace(start, end, steps, dtype=np.float32)
+
+
+def between(
+    model: Model,
+    start: np.ndarray,
+    end: np.ndarray,
+    steps: int,
+    *,
+    classes: Tensor | None = None,
+) -> np.ndarray:
+    """What the straight line between two latent points is decoded to: `(steps, *shape)`.
+
+    Arguments:
+        model: The model.
+        start, end: The two points, `(D,)`.
+        steps: How many points, both ends included.
+        classes: For a conditional model, the numbers of their classes, `(2,)`: the weights of the
+            classes go from one to the other as the points do.
+    """
+    points = path(start, end, steps)
+    if classes is None:
+        return decode(model, points)
+    first, last = np.eye(model.classes, dtype=np.float32)[classes.numpy()]
+    weights = torch.from_numpy(path(first, last, steps))
+    each = zip(weights, points, strict=True)
+    return np.concatenate([decode(model.given(w[None]), point[None]) for w, point in each])
 
 
 def quantiles(count: int, tail: float = 0.02) -> np.ndarray:

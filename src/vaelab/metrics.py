@@ -15,7 +15,7 @@ from torch import Tensor
 from vaelab import checks
 from vaelab.distributions import seeded
 from vaelab.latent import Codes, device_of
-from vaelab.model import Model
+from vaelab.model import Model, class_by_class
 from vaelab.objectives import Objective
 from vaelab.tensors import batches
 
@@ -26,6 +26,7 @@ __all__ = [
     "linear_probe_accuracy",
     "mean_and_error",
     "per_datum",
+    "per_datum_given",
     "silhouette",
     "silhouettes",
 ]
@@ -65,6 +66,25 @@ def per_datum(
             parts.append(torch.stack([terms.loss, terms.rate, terms.distortion]).cpu())
     loss, rate, distortion = torch.cat(parts, 1).double().numpy()
     return PerDatum(loss, rate, distortion)
+
+
+def per_datum_given(
+    model: Model,
+    objective: Objective,
+    x: Tensor,
+    y: np.ndarray | None,
+    *,
+    seed: int = 0,
+    step: int | None = None,
+) -> PerDatum:
+    """`per_datum` of a model that is given the class of each datum, `(N,)`, if it takes any."""
+    if y is None:
+        return per_datum(model, objective, x, seed=seed, step=step)
+
+    def terms(given: Model, rows: np.ndarray, seed: int) -> PerDatum:
+        return per_datum(given, objective, x[rows], seed=seed, step=step)
+
+    return PerDatum(*class_by_class(model, y, terms, seed=seed))
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:

@@ -14,6 +14,7 @@ them fresh weights, drawn from the seed.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from vaelab import checks
+from vaelab.conditioning import Conditioned
 from vaelab.distributions import seeded
 from vaelab.inputs import suited
 from vaelab.likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Likelihood, in_words
@@ -155,6 +157,21 @@ def linear(shape: Shape, latent_dim: int = 2) -> Recipe:
     )
 
 
+def conditional(shape: Shape, latent_dim: int = 2, classes: int = 10) -> Recipe:
+    """Conditional VAE: `vae` whose networks are given the class of a datum too; needs labels.
+
+    `VAE` sets `classes` to how many there are; see `vaelab.conditioning.Conditioned`.
+    """
+    encoder = MLP((math.prod(shape) + classes,), (2, latent_dim), ENCODER)
+    decoder = MLP((latent_dim + classes,), shape, DECODER)
+    return replace(
+        vae(shape, latent_dim),
+        name="conditional",
+        posterior=DiagonalGaussian(Conditioned(encoder, shape, classes)),
+        likelihood=Bernoulli(Conditioned(decoder, (latent_dim,), classes)),
+    )
+
+
 def options(name: str) -> dict[str, float]:
     """The options of a recipe beside the shape, with their defaults.
 
@@ -194,7 +211,8 @@ def build(
     known = options(name)
     for option in settings or {}:
         checks.choice(f"option of recipe {name!r}", option, known)
-    checks.integer("latent_dim", (settings or {}).get("latent_dim", 1))
+    for size in ("latent_dim", "classes"):
+        checks.integer(size, (settings or {}).get(size, 1))
     with seeded(0):
         recipe = RECIPES[name](shape, **(settings or {}))
         if likelihood is None or checks.choice("likelihood", likelihood, LIKELIHOODS) == own(
@@ -284,4 +302,5 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "vamp": vamp,
     "gaussian": gaussian,
     "linear": linear,
+    "conditional": conditional,
 }

@@ -117,12 +117,17 @@ class Shuffle:
             )
 
     def epoch(self, skip: int = 0) -> Iterator[Tensor]:
-        """Draws a new order, at once, and returns its batches `(B, *shape)`, all full but the last.
+        """The batches `(B, *shape)` of the rows that `rows` gives."""
+        return (self.x.index_select(0, rows) for rows in self.rows(skip))
+
+    def rows(self, skip: int = 0) -> Iterator[Tensor]:
+        """Draws a new order, at once, and returns the rows of its batches, `(B,)` in `int64`, on
+        the data's device, all full but the last.
 
         Arguments:
             skip: How many batches to pass over without reading them. The draws are the same for
-                every `skip`: from the same state of the generator, `epoch(k)` gives exactly what
-                `epoch()` gives from batch k on.
+                every `skip`: from the same state of the generator, `rows(k)` gives exactly what
+                `rows()` gives from batch k on.
 
         Raises:
             checks.ArgumentError: `skip` is negative.
@@ -135,16 +140,16 @@ class Shuffle:
         return self._batches([order[passed:].to(self.x.device)])
 
     def _batches(self, orders: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Gathers batches; what is left over of an order begins the next, so batches stay full."""
+        """Cuts batches; what is left over of an order begins the next, so batches stay full."""
         left = torch.zeros(0, dtype=torch.int64, device=self.x.device)
         for order in orders:
             rows = torch.cat([left, order]) if len(left) else order
             full = len(rows) - len(rows) % self.batch_size
             for start in range(0, full, self.batch_size):
-                yield self.x.index_select(0, rows[start : start + self.batch_size])
+                yield rows[start : start + self.batch_size]
             left = rows[full:]
         if len(left):
-            yield self.x.index_select(0, left)
+            yield left
 
     def _windows(self, passed: int) -> Iterator[Tensor]:
         """Draws an epoch's windows, at once; gives the order of each, from row `passed` on."""

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
 from vaelab import checks, files
+from vaelab.conditioning import Conditioned
 from vaelab.distributions import seeded
 from vaelab.likelihoods import LIKELIHOODS
 from vaelab.model import Model
@@ -204,7 +205,7 @@ def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) ->
 
 def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: Path) -> Saved:
     tables = (POSTERIORS, PRIORS, LIKELIHOODS, NETWORKS)
-    known = [cls for table in tables for cls in table.values()] + list(parts)
+    known = [Conditioned, *(cls for table in tables for cls in table.values()), *parts]
 
     def make() -> Model:
         try:

@@ -31,6 +31,7 @@ from vaelab.cli.shared import (
     exhibits,
     load_data,
     load_models,
+    sampled_labels,
     wanted,
 )
 from vaelab.records import BINARIZE
@@ -227,8 +228,11 @@ def _draw(
 @model_argument
 @click.option("-n", "--count", type=int, default=64, show_default=True, help="Samples to draw.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
+@click.option("--label", help="Class, of a conditional model.  [default: each equally often]")
 @figure_options
-def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> None:
+def sample(
+    model: str, count: int, seed: int, label: str | None, save: Path | None, show: bool
+) -> None:
     """Draw latent points from the prior and decode them.
 
     \b
@@ -237,7 +241,9 @@ def sample(model: str, count: int, seed: int, save: Path | None, show: bool) -> 
     from vaelab import latent, plots
 
     ((_, vae),) = load_models([model]).items()
-    deliver({"samples": plots.image_grid(latent.sample(vae.model_, count, seed))}, save, show)
+    z = latent.draw(vae.model_, count, seed)
+    y = sampled_labels(vae, label, count)
+    deliver({"samples": plots.image_grid(vae.decode(z, y))}, save, show)
 
 
 @click.command()

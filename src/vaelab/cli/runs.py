@@ -71,7 +71,7 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
     folder = out or Path("runs") / called(data)
     plan = _plan(options)
     train, test = load_data(wanted(data, options["read"]), options["limit"])
-    _check(train.shape, plan)
+    _check(train, test, plan)
     data_record = {"data": train.name, "loaded": dict(train.loaded), "limit": options["limit"]}
     record = plan | {"command": command(), **data_record}
     if options["resume"]:
@@ -128,7 +128,7 @@ def _plan(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check(shape: tuple[int, ...], plan: Mapping[str, Any]) -> None:
+def _check(train: Dataset, test: Dataset, plan: Mapping[str, Any]) -> None:
     """Refuses now, not after training, what cannot be made or shown."""
     from vaelab import comparison
     from vaelab.exhibits import check_point
@@ -138,7 +138,7 @@ def _check(shape: tuple[int, ...], plan: Mapping[str, Any]) -> None:
     for name, point in zip(("point", "start", "end"), (plan["point"], *ends), strict=True):
         if point is not None:
             check_point(name, point, settings["latent_dim"], "there are")
-    comparison.plan(plan["recipes"], shape, **settings)
+    comparison.plan(plan["recipes"], train, test, **settings)
 
 
 def _check_same(folder: Path, record: Mapping[str, Any]) -> None:
@@ -241,7 +241,7 @@ def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     \b
     Example:  vaelab train beta mnist --set beta=2 --epochs 5 --out runs/beta2
     """
-    from vaelab.comparison import evaluate
+    from vaelab.comparison import check, evaluate
     from vaelab.estimator import VAE
     from vaelab.records import Checkpoints
     from vaelab.storage import CHECKPOINTS
@@ -252,7 +252,7 @@ def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     state = Checkpoints(folder / CHECKPOINTS, options["checkpoint_seconds"], options["resume"])
     callback = progress(recipe, 0, track=options["track"], folder=folder)
     vae = VAE(recipe, checkpoints=state, callback=callback, **trained_with(options))
-    vae.resolved(training_data.shape)  # what cannot be made or written is refused before training
+    check(vae, training_data, test)  # what cannot be made or written is refused before training
     files.check_writable(folder)
     with resumable():
         vae.fit(training_data)

@@ -194,6 +194,27 @@ def progress(name: str, position: int, *, track: str | None, folder: Path) -> Ca
     return trackers.combined(bar, trackers.make(track, folder, name))
 
 
+def sampled_labels(vae: VAE, label: str | None, count: int) -> object:
+    """The label, or labels, of samples of a conditional model; `None` for any other.
+
+    A class is called by its label or its name; without one, all classes are equally frequent.
+    """
+    import numpy as np
+
+    if not vae.model_.classes:
+        if label is not None:
+            raise checks.ArgumentError(
+                f"--label {label}, but recipe {vae.recipe_.name!r} takes no labels; leave it out."
+            )
+        return None
+    if label is None:
+        return np.sort(np.resize(vae.classes_, count))
+    classes = vae.classes_.tolist()
+    known = dict(zip(vae.data_["class_names"], classes, strict=True))
+    known = {str(one): one for one in classes} | known
+    return known[checks.choice("--label", label, known)]
+
+
 def is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing that was put there to be kept."""
     return folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir())

@@ -13,7 +13,7 @@ import numpy as np
 
 from vaelab import checks, files, machine, storage
 from vaelab.comparison._jobs import STOP, Job, Progress, run
-from vaelab.comparison._judging import PARTICLES, evaluate, features_of, shown
+from vaelab.comparison._judging import PARTICLES, check, evaluate, features_of, shown
 from vaelab.comparison._seeds import differences, over_seeds, run_names
 from vaelab.comparison._tables import details, rows, table
 from vaelab.estimator import VAE, load
@@ -23,6 +23,7 @@ from vaelab.records import Dataset
 __all__ = [
     "METRICS",
     "Comparison",
+    "check",
     "compare",
     "details",
     "evaluate",
@@ -156,7 +157,8 @@ def compare(
     """
     vaes = plan(
         recipes,
-        train.shape,
+        train,
+        test,
         latent_dim=latent_dim,
         likelihood=likelihood,
         epochs=epochs,
@@ -210,7 +212,8 @@ def compare(
 
 def plan(
     recipes: Sequence[str | Recipe],
-    shape: tuple[int, ...],
+    train: Dataset,
+    test: Dataset,
     *,
     seed: int = 0,
     seeds: int = 1,
@@ -219,8 +222,7 @@ def plan(
     """The estimators of a comparison by name, refused here if one of them cannot be made.
 
     Arguments:
-        recipes, seed, seeds: As for `compare`.
-        shape: Shape of a datum.
+        recipes, train, test, seed, seeds: As for `compare`.
         settings: Other keywords of `VAE`.
     """
     checks.seed(seed)
@@ -236,7 +238,7 @@ def plan(
         for run, (name, number) in run_names(names, seed, seeds).items()
     }
     for vae in vaes.values():
-        vae.resolved(shape)
+        check(vae, train, test)
     return vaes
 
 

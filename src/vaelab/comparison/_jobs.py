@@ -113,7 +113,7 @@ class Job:
         if self.folder is None or not self.resume or not storage.is_model(self.folder / name):
             return None
         x = as_tensor(self.train.x)
-        there, recipe = load(self.folder / name), vae.resolved(self.train.shape, x)
+        there, recipe = load(self.folder / name), vae.resolved(self.train.shape, x, self.train.y)
         settings = recipe.training
         if settings.minutes is not None and settings.steps is None:
             settings = replace(settings, steps=there.training_.steps)
@@ -228,6 +228,8 @@ def _work(vae: VAE, shape: tuple[int, ...]) -> float:
     """Seconds that a small batch takes, to begin with the longest job; no result depends on it."""
     recipe = vae.resolved(shape)
     model, x = recipe.model(), torch.zeros(64, *shape)
+    if model.classes:
+        model = model.given(torch.tensor([0]))
     seconds = []
     with seeded(0):
         for _ in range(3):

@@ -10,19 +10,29 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from vaelab import checks, importance, latent, metrics
+from vaelab import checks, importance, inputs, latent, metrics
 from vaelab.disentanglement import disentanglement
 from vaelab.estimator import VAE
 from vaelab.generation import FeatureMap, Features, judge_samples, learn_features
 from vaelab.importance import Progress
 from vaelab.information import information, kl_per_dimension
 from vaelab.latent import Codes
-from vaelab.objectives import ELBO
+from vaelab.model import Model
 from vaelab.records import BINARIZE, Dataset
 from vaelab.tensors import STATIC_SEED, as_tensor, binarized
 
-__all__ = ["JUDGED", "PARTICLES", "Evidence", "evaluate", "features_of", "judge", "shown"]
+__all__ = [
+    "JUDGED",
+    "PARTICLES",
+    "Evidence",
+    "check",
+    "evaluate",
+    "features_of",
+    "judge",
+    "shown",
+]
 
 PARTICLES = 64
 """K, of the importance-weighted log p(x), unless told otherwise."""
@@ -125,6 +135,25 @@ def evaluate(
     )
 
 
+def check(vae: VAE, train: Dataset, test: Dataset) -> None:
+    """Refuses, before training, a model that cannot be made, trained on data or judged on others.
+
+    Raises:
+        checks.ArgumentError: A setting is not allowed.
+        checks.DataError: A conditional model has no labels, or other ones to be judged by.
+
+    >>> train, test = (Dataset(x=np.eye(2), y=np.array(y), name="two") for y in ([0, 1], [0, 7]))
+    >>> check(VAE("conditional"), train, test)
+    Traceback (most recent call last):
+    ...
+    vaelab.checks.DataError: label 7 is not one of the 2 classes of the training data: 0, 1.
+    """
+    recipe = vae.resolved(train.shape, y=train.y)
+    if recipe.model().classes:
+        known, others = (inputs.labels(d, None, len(d), recipe.name) for d in (train, test))
+        inputs.numbered(others, np.unique(known))
+
+
 def features_of(train: Dataset | None) -> Features | None:
     """What samples are judged by, learnt from data of at least two classes; else `None`."""
     labels = _labels(train)
@@ -175,8 +204,7 @@ class Evidence:
     @cached_property
     def terms(self) -> metrics.PerDatum:
         """The ELBO's terms for each of the test data."""
-        x = self.vae.checked(self.test)
-        return metrics.per_datum(self.vae.model_, ELBO(), x, seed=self.seed)
+        return self.vae.terms(self.test, seed=self.seed)
 
     @cached_property
     def codes(self) -> Codes:
@@ -185,9 +213,13 @@ class Evidence:
 
     @cached_property
     def drawn(self) -> np.ndarray:
-        """The samples to judge, at most as many as there are test data."""
-        count = min(len(self.given), self.samples)
-        return latent.sample(self.vae.model_, count, self.seed)
+        """The samples to judge, at most as many as there are test data.
+
+        Those of a conditional model have the labels of as many of the test data.
+        """
+        labelled = self.given.limited(self.samples)
+        z = latent.draw(self.vae.model_, len(labelled), self.seed)
+        return self.vae.decode(z, labelled.y)
 
     @cached_property
     def among(self) -> Codes | None:
@@ -218,9 +250,8 @@ def _means(named: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _weighed(evidence: Evidence, judged: Dataset) -> importance.Weighed:
-    return importance.weigh(
-        evidence.vae.model_,
-        evidence.vae.checked(judged),
+    return evidence.vae.weigh(
+        judged,
         particles=evidence.particles,
         seed=evidence.seed,
         progress=evidence.progress,
@@ -254,12 +285,11 @@ def _annealed(evidence: Evidence) -> dict[str, Any]:
     if evidence.annealed == 0:
         return {}
     judged = evidence.test.limited(evidence.annealed)
-    checked = importance.annealed(
-        evidence.vae.model_,
-        evidence.vae.checked(judged),
-        seed=evidence.seed,
-        progress=evidence.progress,
-    ).log_likelihood
+
+    def annealed(model: Model, x: Tensor, seed: int) -> importance.Weighed:
+        return importance.annealed(model, x, seed=seed, progress=evidence.progress)
+
+    checked, *_ = evidence.vae.over(judged, None, annealed, seed=evidence.seed)
     above = checked - _weighed(evidence, judged).log_likelihood
     figures = _means({"annealed_log_likelihood": checked, "annealed_difference": above})
     return figures | {"annealed_count": len(judged)}

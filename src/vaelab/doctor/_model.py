@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from vaelab.distributions import DiagonalNormal, seeded
 from vaelab.doctor import Finding
 from vaelab.doctor._data import word
 from vaelab.estimator import VAE
-from vaelab.importance import Weighed, unreliable, weigh
+from vaelab.importance import Weighed, unreliable
 from vaelab.information import information, kl_per_dimension
 from vaelab.latent import Codes, device_of
 from vaelab.likelihoods import Gaussian
-from vaelab.metrics import PerDatum, mean_and_error, per_datum
+from vaelab.metrics import PerDatum, mean_and_error
 from vaelab.networks import MAX_LOG_SCALE, soft_bound
 from vaelab.objectives import ELBO
 from vaelab.priors import StandardNormal, Vamp
@@ -120,19 +120,19 @@ def _patient(vae: VAE, train: Dataset, test: Dataset, particles: int, seed: int)
         shown(data.limited(most), vae.training_.binarize)
         for data, most in ((train, MOST_TRAIN), (test, MOST_TEST))
     )
-    x, x_test = vae.checked(few), vae.checked(others)
-    model = vae.model_
+    some = None if others.y is None else others.y[:WEIGHED]
+    first = replace(others, x=others.x[:WEIGHED], y=some, factors=None)
     return Patient(
         vae,
         train,
         test,
-        on_train=per_datum(model, ELBO(), x, seed=seed),
-        on_test=per_datum(model, ELBO(), x_test, seed=seed),
+        on_train=vae.terms(few, seed=seed),
+        on_test=vae.terms(others, seed=seed),
         codes=vae.encode(few),
         test_codes=vae.encode(others),
-        weighed=weigh(model, x_test[:WEIGHED], particles=particles, seed=seed),
+        weighed=vae.weigh(first, particles=particles, seed=seed),
         particles=particles,
-        prior=model.prior(),
+        prior=vae.model_.prior(),
         seed=seed,
     )
 

@@ -76,6 +76,7 @@ def train(
     x: Tensor,
     *,
     settings: Training,
+    y: Tensor | None = None,
     seed: int = 0,
     callback: Callback | None = None,
     checkpoints: Checkpoints | None = None,
@@ -99,11 +100,13 @@ def train(
         objective: What is minimised.
         x: Training data at rest, `(N, *shape)`, which may be memory-mapped.
         settings: How to train; see `Training`.
+        y: Number of the class of each datum, `(N,)` in `int64`: a conditional model needs them,
+            others take none.
         seed: Everything random follows from it.
         callback: Called with `"step"` or `"epoch"` and named values, and at last, however training
             ends, with `"end"`; what it raises ends training, after the state was kept.
         checkpoints: Where to keep the state.
-        fingerprint: What tells the data from others; by default, that of a `Dataset` of `x`.
+        fingerprint: What tells the data from others; by default, that of a `Dataset` of `x`, `y`.
         keep: Whether to go on from the weights that `model` has, instead of fresh ones.
         constant: Whether the learning rate is the largest all along.
 
@@ -111,19 +114,20 @@ def train(
         The trained model, its history and the settings used.
 
     Raises:
-        checks.ArgumentError: A device is not there.
+        checks.ArgumentError: A device is not there, or labels do not suit the model.
         checks.TrainingError: The loss is NaN or infinite from the start.
         checks.StorageError: The checkpoints are those of another run, all damaged, or being
             written by another process.
         checks.Interrupted: A signal asked to stop, and the state was kept.
         OSError: The folder of the checkpoints cannot be written.
     """
+    _check_labels(model, y, len(x))
     shuffler = torch.Generator().manual_seed(checks.seed(seed))  # one order for every model
     count = held_out(settings, len(x))
     some = np.random.default_rng(seed).choice(len(x), min(len(x), count + START), replace=False)
     held, rest = torch.from_numpy(some[:count]), torch.from_numpy(some[count:])
     settings = resolve(settings, x)
-    fingerprint = fingerprint or _fingerprint(x, checkpoints)
+    fingerprint = fingerprint or _fingerprint(x, y, checkpoints)
     if settings.binarize == "static":
         x = binarized(x, STATIC_SEED)
     elif settings.binarize == "dynamic":
@@ -131,8 +135,8 @@ def train(
     device = torch.device(str(settings.device))
     with seeded(seed):
         model = (copy.deepcopy(model) if keep else _begun(model, x[rest])).train().to(device)
-        begin = partial(Loop, objective=objective, x=_resident(x, device), held=held, seed=seed)
-        begin = partial(begin, constant=constant)
+        begin = partial(Loop, objective=objective, x=_resident(x, device), y=y, held=held)
+        begin = partial(begin, seed=seed, constant=constant)
         settings = _budgeted(settings, x, model, begin, checkpoints)
         loop = begin(model, settings=settings, shuffler=shuffler, callback=callback)
         try:
@@ -189,8 +193,21 @@ def _kept(loop: Loop, settings: Checkpoints, same: dict[str, object]) -> Iterato
         keeper.write()
 
 
-def _fingerprint(x: Tensor, checkpoints: Checkpoints | None) -> str:
-    return Dataset(x.cpu().numpy(), None, "array").fingerprint if checkpoints else ""
+def _check_labels(model: Model, y: Tensor | None, count: int) -> None:
+    """Refuses labels that the model does not take, and a conditional model without labels."""
+    if y is None and model.classes:
+        raise checks.ArgumentError(
+            f"y = None, but the model is conditional; give the class of each datum, ({count},)."
+        )
+    if y is not None:
+        if y.shape != (count,):
+            raise checks.ArgumentError(f"y has shape {tuple(y.shape)}, but it must be ({count},).")
+        model.given(y)
+
+
+def _fingerprint(x: Tensor, y: Tensor | None, checkpoints: Checkpoints | None) -> str:
+    labels = None if y is None else y.cpu().numpy()
+    return Dataset(x.cpu().numpy(), labels, "array").fingerprint if checkpoints else ""
 
 
 def _resident(x: Tensor, device: torch.device) -> Tensor:

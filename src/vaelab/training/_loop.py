@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vaelab import checks
 from vaelab.checkpoints import Snapshot
-from vaelab.metrics import per_datum
+from vaelab.conditioning import bound, class_weights
+from vaelab.metrics import per_datum_given
 from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.records import Callback, Terms, Training
@@ -48,6 +49,7 @@ class Loop:
         model: The model, with the weights it starts from, on its device.
         objective: What is minimised.
         x: Data at rest.
+        y: Number of the class of each datum, `(N,)`; `None` where the model is not conditional.
         held: Rows of `x` that are not trained on.
         settings: Resolved settings.
         shuffler: Where the order of the data comes from.
@@ -67,6 +69,7 @@ class Loop:
         model: Model,
         objective: Objective,
         x: Tensor,
+        y: Tensor | None,
         held: Tensor,
         *,
         settings: Training,
@@ -79,6 +82,8 @@ class Loop:
         self.settings, self.shuffler, self.seed = settings, shuffler, seed
         self.device = next(model.parameters()).device
         self.x, self.valid = x, x[held]
+        self.y = None if y is None else y.to(x.device)
+        self.valid_y = None if y is None else y[held].cpu().numpy()
         if settings.binarize == "dynamic" and len(held):
             self.valid = binarized(self.valid, seed).to(x.device)
         self.epochs = settings.epochs or 1
@@ -97,7 +102,7 @@ class Loop:
         self.optimizer = torch.optim.AdamW(
             _groups(model, settings.weight_decay), lr=0.0, betas=BETAS, fused=True
         )
-        self.terms: Callable[[Tensor, int | None], Terms] = self._terms
+        self.terms: Callable[[Tensor, Tensor | None, int | None], Terms] = self._terms
         if settings.compile:
             self.terms = torch.compile(self._terms)
         self.watched = 1 if self.device.type == "cpu" else DISTANT
@@ -170,12 +175,12 @@ class Loop:
     def _epoch(self, after_step: Callable[[], None]) -> None:
         """The rest of an epoch, or all of it."""
         self.order = self.shuffler.get_state()
-        for batch in self.batches.epoch(skip=self.position):
+        for rows in self.batches.rows(skip=self.position):
             due = self.steps % REMEMBERED == 0 or self.position == 0
             before = self.capture() if due else self.good
-            sums = self._step(batch, look=due or self.steps % self.watched == 0)
+            sums = self._step(rows, look=due or self.steps % self.watched == 0)
             self.good = before  # a step could be taken from it
-            self._tell(sums, len(batch))
+            self._tell(sums, len(rows))
             after_step()
             if self.steps == self.total:
                 break
@@ -186,25 +191,29 @@ class Loop:
         if not torch.isfinite(self.sums).all():
             raise _DivergedError
 
-    def _terms(self, x: Tensor, step: int | None) -> Terms:
+    def _terms(self, x: Tensor, y: Tensor | None, step: int | None) -> Terms:
+        model = self.model
+        if y is not None:
+            model = bound(model, class_weights(y, model.classes))
         bfloat16 = self.settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            return self.objective(self.model, x, step=step)
+            return self.objective(model, x, step=step)
 
-    def _step(self, batch: Tensor, *, look: bool) -> Tensor:
+    def _step(self, rows: Tensor, *, look: bool) -> Tensor:
         """One step; returns what it adds to the sums. A look at the loss waits for the device."""
-        x = to_float(batch.to(self.device, non_blocking=True))
+        x = to_float(self.x.index_select(0, rows).to(self.device, non_blocking=True))
+        y = None if self.y is None else self.y.index_select(0, rows).to(self.device)
         if self.settings.binarize == "dynamic":
             x = torch.bernoulli(x)
         rate = self.learning_rate(self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         grown = self.objective.kl_weight(self.steps) == self.objective.kl_weight(None)
-        terms = self.terms(x, None if grown else self.steps)
+        terms = self.terms(x, y, None if grown else self.steps)
         loss = terms.loss.sum()
         for parameter in self.parameters:
             parameter.grad = None
-        (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
+        (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
         norm = self._clip()
         if look and not math.isfinite(loss.item() + norm.item()):
             raise _DivergedError
@@ -268,7 +277,8 @@ class Loop:
         if len(self.valid) == 0:
             return {}
         self.model.eval()
-        terms = per_datum(self.model, self.objective, self.valid, seed=self.seed, step=self.steps)
+        what = self.model, self.objective, self.valid, self.valid_y
+        terms = per_datum_given(*what, seed=self.seed, step=self.steps)
         self.model.train()
         means = [float(values.mean()) for values in terms]
         if not all(map(math.isfinite, means)):

@@ -1,37 +1,32 @@
-"""Floor 9: `VAE`, a scikit-learn estimator."""
+"""The estimator itself."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor
-from torch.distributions import Distribution
 
-from vaelab import checks, importance, inputs, latent, metrics, recipes, storage
-from vaelab.likelihoods import LIKELIHOODS, in_words
-from vaelab.model import Model
-from vaelab.objectives import ELBO
-from vaelab.parts import Part
+from vaelab import checks, inputs, recipes, storage
+from vaelab.estimator._fitted import Fitted
+from vaelab.likelihoods import LIKELIHOODS
 from vaelab.recipes import Recipe
 from vaelab.records import Callback, Checkpoints
-from vaelab.tensors import check_data, to_float
+from vaelab.tensors import check_data
 from vaelab.training import Trained, check_device, train
 
-__all__ = ["VAE", "load"]
+__all__ = ["VAE"]
 
 ONWARD_RATE = 1e-3
 """Learning rate of `partial_fit`, which does not fall: a quarter of the largest of `fit`."""
 
 
-class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class VAE(Fitted):
     """A variational autoencoder with the interface of scikit-learn.
 
     Data are vectors `(N, D)`, or images `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)`, as arrays,
@@ -40,6 +35,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     computed come in the layout of those that `fit` was given. `uint8` grey levels are taken to lie
     in [0, 255] and become [0, 1]. With a Gaussian likelihood, data may be in any unit: figures are
     in nats of the data as they are, and what is decoded is in their units.
+
+    The recipe `"conditional"` is fitted on data with labels, whole numbers or strings, and wants
+    the label of each datum wherever it encodes, decodes or scores: `y`, one for each or one for
+    all. The labels of a `vaelab.data` data set serve without `y`. Nothing is guessed where there
+    are none, since the model says nothing of p(y|x). Other recipes ignore `y`.
 
     Arguments:
         recipe: A name in `vaelab.recipes.RECIPES`, or a `Recipe` of your own.
@@ -68,6 +68,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         training_: The training settings, with every choice made.
         data_: What is known of the training data: name, number, shape, layout, range, fingerprint.
         n_features_in_: Number of elements of a datum.
+        classes_: The labels that a conditional model knows, `(C,)`, ascending; others have none.
         feature_names_in_: Names of the columns of a data frame; only there if it had names.
 
     >>> import numpy as np
@@ -77,13 +78,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     ((64, 2), (1, 6))
     >>> vae.likelihood_
     "Gaussian with a learnt scale, in units of each element's ...: values range from ..."
+    >>> conditional = VAE("conditional", epochs=1).fit(x, ["cat", "dog"] * 32)
+    >>> conditional.transform(x, "cat").shape, conditional.sample(3, "dog").shape
+    ((64, 2), (3, 6))
     """
-
-    model_: Model
-    history_: list[dict[str, float]]
-    recipe_: Recipe
-    likelihood_: str
-    data_: dict[str, Any]
 
     def __init__(
         self,
@@ -114,8 +112,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.checkpoints = checkpoints
         self.callback = callback
 
-    def fit(self, X: Any, y: object = None) -> Self:
-        """Trains on data `(N, ...)`, from fresh weights; `y` is ignored.
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Trains on data `(N, ...)`, from fresh weights; only a conditional recipe reads `y`.
+
+        There are no weights of data: repeat the rows that are to count for more. Batches are drawn
+        at random, so weights could not be the same as repeated rows.
 
         Raises:
             checks.ArgumentError: A setting is not allowed.
@@ -124,12 +125,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             checks.StorageError, checks.Interrupted, OSError: With checkpoints; see
                 `vaelab.training.train`.
         """
-        x, recipe, data = self._prepared(X)
+        x, labels, recipe, data = self._prepared(X, y)
         trained = train(
             recipe.model(),
             recipe.objective,
             x,
             settings=recipe.training,
+            y=labels,
             seed=self.seed,
             callback=self.callback,
             checkpoints=_checkpoints(self.checkpoints),
@@ -137,7 +139,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         )
         return self._set(trained, recipe, data)
 
-    def partial_fit(self, X: Any, y: object = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Goes on training: one pass over data `(N, ...)`, all of which are trained on.
 
         The first call chooses the likelihood, takes the units from these data and draws fresh
@@ -145,7 +147,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         of `fit` or of a loaded model too. The learning rate stays at `learning_rate`, by default
         0.001, and the KL divergence has its full weight. Adam's moments begin anew with each call:
         thousands of data a call serve better than tens. `epochs`, `patience`, `checkpoints` and
-        `validation_fraction` mean nothing here; `history_` gains a record a call.
+        `validation_fraction` mean nothing here; `history_` gains a record a call. The labels of
+        the first call are all that a conditional model will know.
 
         Raises:
             checks.ArgumentError, checks.DataError, checks.TrainingError: As for `fit`; or the data
@@ -161,10 +164,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         rate = self.learning_rate or (self.training or {}).get("learning_rate") or ONWARD_RATE
         first = not self.__sklearn_is_fitted__()
         if first:
-            x, recipe, data = self._prepared(X)
+            x, labels, recipe, data = self._prepared(X, y)
             model, history, seed = recipe.model(), [], self.seed
         else:
             x, recipe, data = self.checked(X), self.recipe_, self.data_
+            labels = self.labels(X, y, len(x))
             model, history = self.model_, self.history_
             seed = int(np.random.SeedSequence([self.seed, len(history)]).generate_state(1)[0])
         more = recipes.onward(recipe, rate)
@@ -173,6 +177,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             more.objective,
             x,
             settings=more.training,
+            y=labels,
             seed=seed,
             callback=self.callback,
             keep=not first,
@@ -186,32 +191,46 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self.data_ = inputs.joined(data, inputs.record(X, x))
         return self
 
-    def _prepared(self, X: Any) -> tuple[Tensor, Recipe, dict[str, Any]]:
-        """Training data at rest, their recipe, and what is known of them; sets columns' names."""
+    def _prepared(self, X: Any, y: Any) -> tuple[Tensor, Tensor | None, Recipe, dict[str, Any]]:
+        """Training data at rest, the numbers of their classes, their recipe, and what is known of
+        them; sets the names of columns.
+        """
         given = inputs.read(X)
-        recipe = self.resolved(tuple(given.x.shape[1:]), given.x)
+        shape = tuple(given.x.shape[1:])
+        recipe = self.resolved(shape, given.x)
+        numbers = classes = None
+        if recipe.model().classes:
+            labels = inputs.labels(X, y, len(given.x), recipe.name)
+            classes, numbers = np.unique(labels, return_inverse=True)
+            recipe = self.resolved(shape, given.x, labels)
         x = check_data(given.x, recipe.model().shape, recipe.likelihood.value_range)
         validate_data(self, X, reset=True, skip_check_array=True, ensure_2d=False)
         asked = None if isinstance(self.recipe, Recipe) else self.likelihood
         stated = recipes.stated(recipe, x, asked=asked)
-        data = inputs.record(X, x) | {"layout": given.layout, "likelihood": stated}
+        data = inputs.record(X, x, None if y is None else numbers, classes)
+        data |= {"layout": given.layout, "likelihood": stated}
         if hasattr(self, "feature_names_in_"):
             data["features"] = self.feature_names_in_.tolist()
-        return x, recipe, data
+        return x, None if numbers is None else torch.from_numpy(numbers), recipe, data
 
     def _set(self, trained: Trained, recipe: Recipe, data: dict[str, Any]) -> Self:
         """Sets the attributes of an estimator fitted from fresh weights."""
         self.model_, self.history_, self.training_ = trained
         self.recipe_, self.data_ = recipe, data
         self.likelihood_ = data["likelihood"]
+        if trained.model.classes:
+            self.classes_ = np.asarray(data["classes"])
         self.versions_ = storage.versions()
         self.n_features_in_ = int(np.prod(trained.model.shape))
         return self
 
-    def resolved(self, shape: tuple[int, ...], x: Tensor | None = None) -> Recipe:
+    def resolved(
+        self, shape: tuple[int, ...], x: Tensor | None = None, y: np.ndarray | None = None
+    ) -> Recipe:
         """The recipe for data of a shape, with the settings that were given.
 
-        Data at rest, `x`, decide what `likelihood="auto"` is; without them, the recipe does.
+        Data at rest, `x`, decide what `likelihood="auto"` is, and labels, `y`, how many classes a
+        conditional recipe knows; without them, the recipe does.
         """
         checks.seed(self.seed)
         wanted: str | None = checks.choice("likelihood", self.likelihood, ("auto", *LIKELIHOODS))
@@ -227,6 +246,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             recipe = self.recipe
         else:
             settings = {"latent_dim": self.latent_dim, **(self.options or {})}
+            if y is not None and "classes" in recipes.options(self.recipe):
+                settings = {"classes": len(np.unique(y)), **settings}
             if wanted == "auto":  # a recipe that is Gaussian itself stays so
                 real = x is not None and inputs.suited(x)[0] == "gaussian"
                 wanted = "gaussian" if real else None
@@ -235,64 +256,15 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         training = {**(self.training or {}), **given}
         recipe = recipes.changed(recipe, objective=self.objective or {}, training=training)
+        known = recipe.model().classes
+        if known and y is not None and len(np.unique(y)) != known:
+            raise checks.DataError(
+                f"y has {len(np.unique(y))} classes, but recipe {recipe.name!r} was made for "
+                f"{known}; give it as many classes as there are."
+            )
         check_device(recipe.training.device)
-        inputs.check_latent_dim(recipe.model().latent_dim, shape)
+        inputs.check_latent_dim(recipe.posterior.latent_dim, shape)
         return recipe
-
-    def transform(self, X: Any) -> np.ndarray:
-        """Posterior means of data: `(N, D)`. Deterministic."""
-        return self.encode(X).loc
-
-    def encode(self, X: Any) -> latent.Codes:
-        """Posterior means and standard deviations of data: `(N, D)` each. Deterministic."""
-        return latent.encode(self._fitted(), self.checked(X))
-
-    @torch.no_grad()
-    def posterior(self, X: Any) -> Distribution:
-        """q(z|x) of data as a distribution with batch `(N,)` and event `(D,)`."""
-        model = self._fitted()
-        return model.encode(to_float(self.checked(X)).to(latent.device_of(model)))
-
-    def inverse_transform(self, X: Any) -> np.ndarray:
-        """Mean of p(x|z) at latent points `(N, D)`: `(N, *shape)`. Deterministic."""
-        points = np.array(X)  # a copy, for a data frame's own array is read-only
-        decoded = latent.decode(self._fitted(), points)
-        return inputs.laid_out(decoded, self.data_.get("layout", ""))
-
-    def reconstruct(self, X: Any) -> np.ndarray:
-        """Mean of p(x|z) at the posterior means of data: `(N, *shape)`. Deterministic."""
-        return self.inverse_transform(self.encode(X).loc)
-
-    def interpolate(self, start: Any, end: Any, *, steps: int = 11) -> np.ndarray:
-        """Decodes the straight line between the posterior means of two data: `(steps, *shape)`.
-
-        Arguments:
-            start, end: One datum each, of the training data's shape.
-            steps: How many points, both ends included.
-        """
-        model = self._fitted()
-        ends = [inputs.one(datum, model.shape) for datum in (start, end)]
-        x = torch.cat([to_float(self._suiting(inputs.read(datum).x)) for datum in ends])
-        z = latent.encode(model, x).loc
-        return self.inverse_transform(latent.path(z[0], z[1], steps))
-
-    def sample(self, count: int = 1, *, seed: int = 0) -> np.ndarray:
-        """Draws z from the prior and gives the means of p(x|z): `(count, *shape)`."""
-        drawn = latent.sample(self._fitted(), count, seed)
-        return inputs.laid_out(drawn, self.data_.get("layout", ""))
-
-    def score(self, X: Any, y: object = None) -> float:
-        """Mean ELBO of data as they are, in nats per datum, with one draw of z from seed 0."""
-        return float(metrics.per_datum(self._fitted(), ELBO(), self.checked(X)).elbo.mean())
-
-    def score_samples(self, X: Any, *, particles: int = 100, seed: int = 0) -> np.ndarray:
-        """Importance-weighted estimate of ln p(x) of data, in nats: `(N,)`, `float32`.
-
-        A datum's estimate depends on the seed and the datum, not on its place or the other data,
-        but for rounding; see `vaelab.importance.weigh`.
-        """
-        weighed = importance.weigh(self._fitted(), self.checked(X), particles=particles, seed=seed)
-        return weighed.log_likelihood.astype(np.float32)
 
     def save(
         self, folder: str | os.PathLike[str], *, figures: Mapping[str, Any] | None = None
@@ -320,76 +292,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             versions=self.versions_,
         )
         return storage.save(saved, folder)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "model_")
-
-    def _fitted(self) -> Model:
-        check_is_fitted(self)
-        return self.model_
-
-    def checked(self, X: Any) -> Tensor:
-        """Data as a tensor at rest `(N, *shape)`, if the fitted model can score them.
-
-        Raises:
-            checks.DataError: It cannot.
-            ValueError: Columns have other names than those of the training data.
-        """
-        check_is_fitted(self)
-        validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)
-        return self._suiting(inputs.read(X).x)
-
-    def _suiting(self, x: Tensor) -> Tensor:
-        """Returns data at rest if the fitted model can score them."""
-        model = self._fitted()
-        if x.dim() == 2 and len(model.shape) == 1 and x.shape[1] != model.shape[0]:
-            raise checks.DataError(
-                f"X has {x.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{model.shape[0]} features as input; give data like those it was fitted on."
-            )
-        return check_data(x, model.shape, model.value_range)
-
-    @property
-    def _n_features_out(self) -> int:
-        """How many columns `transform` gives, for their names: `vae0`, `vae1`, ..."""
-        return self._fitted().latent_dim
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
-
-def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) -> VAE:
-    """The estimator that a model folder holds; `load(vae.save(folder))` has the same bits.
-
-    Arguments:
-        folder: A model folder.
-        parts: Classes of parts that are not vaelab's own and may occur in it.
-
-    Raises:
-        checks.StorageError: No such folder, not a model folder, damaged, or of a newer format.
-    """
-    saved = storage.load(folder, parts=parts)
-    modules = saved.model.parts
-    recipe = Recipe(
-        saved.recipe,
-        modules["posterior"],  # type: ignore[arg-type]
-        modules["prior"],  # type: ignore[arg-type]
-        modules["likelihood"],  # type: ignore[arg-type]
-        objective=saved.objective,
-        training=saved.training,
-    )
-    vae = VAE(recipe, latent_dim=saved.model.latent_dim, seed=saved.seed)
-    vae.model_, vae.history_ = saved.model, [dict(record) for record in saved.history]
-    vae.recipe_, vae.training_ = recipe, saved.training
-    vae.data_, vae.versions_, vae.figures_ = map(dict, (saved.data, saved.versions, saved.figures))
-    vae.likelihood_ = vae.data_.get("likelihood", in_words(recipe.likelihood))
-    if "features" in vae.data_:
-        vae.feature_names_in_ = np.asarray(vae.data_["features"], dtype=object)
-    vae.n_features_in_ = int(np.prod(saved.model.shape))
-    return vae
 
 
 def _checkpoints(given: str | os.PathLike[str] | Checkpoints | None) -> Checkpoints | None:
