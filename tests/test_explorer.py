@@ -1219,3 +1219,13 @@ def test_importing_the_package_loads_no_server() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert run.stdout.strip() == "set()"
+
+
+def test_conditional_models_are_refused(train: Dataset) -> None:
+    vae = VAE("conditional", epochs=1).fit(train, train.y)
+    wanted = (
+        "model 'labelled' is conditional, but the explorer decodes points without labels; leave it "
+        "out."
+    )
+    with refused(wanted):
+        Scene({"labelled": vae}, train)

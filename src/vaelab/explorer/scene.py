@@ -131,6 +131,11 @@ class Scene:
         if not self.models:
             raise checks.ArgumentError("models = none, but there must be at least one.")
         for name, vae in self.models.items():
+            if vae.model_.classes:
+                raise checks.ArgumentError(
+                    f"model {name!r} is conditional, but the explorer decodes points without "
+                    "labels; leave it out."
+                )
             if vae.model_.shape != self.rows.shape:
                 raise checks.DataError(
                     f"model {name!r} was made for data of shape {vae.model_.shape}, but "

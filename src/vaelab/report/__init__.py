@@ -95,11 +95,17 @@ def _render(
         ends=_ends(exhibits) if "interpolation" in pictures else {},
         by_data=exhibits.ends is None,
         names=exhibits.strips.names,
-        explorer=Markup(portable.part(exhibits.models, exhibits.sets, budget=_left(pictures))),
+        explorer=Markup(_maps(exhibits, pictures)),
         kl_rows=kl_rows(),
         command=command,
         date=time.strftime("%Y-%m-%d"),
     )
+
+
+def _maps(exhibits: Exhibits, pictures: Mapping[str, _Picture]) -> str:
+    """The live maps of the models; a conditional one, which needs labels, has none."""
+    models = {name: vae for name, vae in exhibits.models.items() if not vae.model_.classes}
+    return portable.part(models, exhibits.sets, budget=_left(pictures)) if models else ""
 
 
 def _left(pictures: Mapping[str, _Picture]) -> int:
