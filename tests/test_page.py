@@ -161,9 +161,12 @@ def test_a_typed_point_is_decoded_by_all_models(page: Page, models: dict[str, VA
 
 def test_a_wrong_point_is_refused_in_words(page: Page) -> None:
     typed(page, 0.5)
-    assert "z needs 2 numbers" in page.get_by_role("alert").first.inner_text()
+    assert (
+        "z needs 2 numbers"
+        in page.get_by_role("region", name="Decoded point").get_by_role("alert").inner_text()
+    )
     typed(page, 0.5, 0.25)
-    assert page.get_by_role("alert").first.inner_text() == ""
+    assert page.get_by_role("region", name="Decoded point").get_by_role("alert").inner_text() == ""
 
 
 def test_moving_over_the_map_decodes_places_without_data_too(
@@ -656,3 +659,19 @@ def test_the_report_is_alive(
         stated = f"{run.figures['conv']['elbo']:.2f}".replace("-", "−")
         assert elbo.startswith(stated)
         keep(page, "report")
+
+
+def test_a_server_that_ends_is_told_and_found_again(
+    browser: Browser, models: dict[str, VAE], data: tuple[Dataset, Dataset]
+) -> None:
+    first = explorer.explore(models, data, open_browser=False)
+    port = int(first.url.rstrip("/").rsplit(":", 1)[1])
+    with opened(browser, first.url, forgiven="ERR_CONNECTION_REFUSED") as page:
+        first.close()
+        lost = page.get_by_text("The server is gone")
+        lost.wait_for()
+        with explorer.explore(models, data, port=port, open_browser=False):
+            lost.wait_for(state="hidden")
+            typed(page, 0.5, 0.2)
+            wanted = models["vae"].inverse_transform([[0.5, 0.2]])
+            until(lambda: alike(grey(decoded(page)), wanted, page))

@@ -50,6 +50,7 @@ export class Explorer {
     this.active = 0;
     this.status = el("p", { role: "status", "aria-live": "polite", class: "status" });
     this.state = read();
+    this.wrong = el("p", { role: "alert", class: "wrong" });
     this.decodeAll = newest(() => this.decoded());
     this.atRest = later(150, () => this.rested());
     this.noted = later(300, () => write(this));
@@ -73,9 +74,10 @@ export class Explorer {
     const dock = el("div", { class: "dock" }, this.point.element, this.datum.element,
       this.neighbours.element);
     const below = el("div", { class: "below" }, this.region.element, this.picture?.element ?? null);
-    const stage = el("div", { class: "stage" }, this.toolbar.element, maps, this.status,
+    const stage = el("div", { class: "stage" }, this.toolbar.element, maps, this.wrong, this.status,
       this.strip.element, below);
     this.root.classList.add("vaelab");
+    this.listen();
     this.root.replaceChildren(stage, dock);
     await Promise.all(scene.models.map(async (_, index) => maps.append(await this.model(index))));
     maps.replaceChildren(...this.models.map((model) => /** @type {Node} */ (model.map.element.parentNode)));
@@ -83,6 +85,17 @@ export class Explorer {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
     await this.restore();
     this.root.dataset.ready = "true";
+  }
+
+  /** Shows what goes wrong, until all is well again. */
+  listen() {
+    const { backend, wrong } = this;
+    backend.onlost = (line) => (wrong.textContent = line);
+    backend.onback = () => (wrong.textContent = "");
+    window.addEventListener("unhandledrejection", (event) => {
+      event.preventDefault();
+      wrong.textContent = event.reason instanceof Error ? event.reason.message : `${event.reason}`;
+    });
   }
 
   /** @param {number} index */

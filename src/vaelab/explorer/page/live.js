@@ -81,11 +81,6 @@ export class Live {
     this.socket = null;
     /** @type {Map<number, Waiting>} */
     this.waiting = new Map();
-    /**
-     * Callers of `decode` that have a request running, and what wakes the one that waits.
-     * @type {Map<string, ((go: boolean) => void)|null>}
-     */
-    this.turns = new Map();
     this.asked = 0;
   }
 
@@ -211,64 +206,12 @@ export class Live {
   }
 
   /**
-   * Decodes points.
-   *
-   * A `caller` that asks faster than is answered, a moving pointer say, has one request running
-   * and its newest one waiting, for each model: those between are given up, and their promises
-   * resolve to null. Without a caller every request is answered.
-   * @overload
    * @param {number} model
    * @param {Float32Array} z
    * @returns {Promise<Pixels>}
    */
-  /**
-   * @overload
-   * @param {number} model
-   * @param {Float32Array} z
-   * @param {string} caller
-   * @returns {Promise<Pixels|null>}
-   */
-  /**
-   * @param {number} model
-   * @param {Float32Array} z
-   * @param {string} [caller]
-   * @returns {Promise<any>}
-   */
-  async decode(model, z, caller) {
-    if (caller === undefined) return (await this.ask("decode", { model, z })).image;
-    const key = `${model} ${caller}`;
-    if (!(await this.turn(key))) return null;
-    try {
-      return (await this.ask("decode", { model, z })).image;
-    } finally {
-      this.pass(key);
-    }
-  }
-
-  /**
-   * Waits until a caller's request may run: true then, false if a newer one has come.
-   * @param {string} key
-   * @returns {Promise<boolean>}
-   */
-  async turn(key) {
-    const next = this.turns.get(key);
-    if (next === undefined) {
-      this.turns.set(key, null);
-      return true;
-    }
-    next?.(false);
-    return new Promise((resolve) => this.turns.set(key, resolve));
-  }
-
-  /**
-   * Passes the turn of a caller on to its newest request, if one waits.
-   * @param {string} key
-   */
-  pass(key) {
-    const next = this.turns.get(key);
-    if (next) this.turns.set(key, null);
-    else this.turns.delete(key);
-    next?.(true);
+  async decode(model, z) {
+    return (await this.ask("decode", { model, z })).image;
   }
 
   /**

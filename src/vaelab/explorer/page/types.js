@@ -53,6 +53,8 @@
  * @property {(indices: ArrayLike<number>) => Promise<Pixels>} mean
  * @property {(blob: Blob, options: {invert: boolean}) => Promise<Placement>} place
  * @property {(model: number, z: Float32Array) => Promise<Blob>} gif
+ * @property {(line: string) => void} [onlost] set by the page: called when it gets no more answers
+ * @property {() => void} [onback] set by the page: called when it gets answers again
  */
 
 export {};
