@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import vaelab
@@ -231,7 +232,7 @@ def test_a_budget_of_minutes_is_recorded_with_its_steps(run: Run) -> None:
 def test_encode_writes_codes_of_all_data(
     run: Run, models: list[Path], train: Dataset, test: Dataset
 ) -> None:
-    for suffix in ("npz", "csv"):
+    for suffix in ("npz", "csv", "parquet"):
         assert run("encode", models[0], "blobs", "--out", f"codes.{suffix}")[0] == 0
     vae = vaelab.load(models[0])
     with np.load("codes.npz", allow_pickle=False) as codes:
@@ -245,6 +246,23 @@ def test_encode_writes_codes_of_all_data(
     assert len(lines) == 801
     assert float(lines[601].split(",")[3]) == pytest.approx(mean[600, 0], rel=1e-6)
     assert lines[601].startswith("test,0,")
+    table = pd.read_parquet("codes.parquet")
+    assert list(table.columns) == lines[0].split(",")
+    assert np.array_equal(table[["mean_1", "mean_2"]].to_numpy(), mean)
+    assert table["split"][600] == "test"
+
+
+def test_parquet_without_pyarrow_is_told(
+    run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaelab.encoding.find_spec", lambda _: None)
+    code, out, err = run("encode", models[0], "blobs", "--out", "c.parquet")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == (
+        "error: out = c.parquet needs the package pyarrow, which is not installed; pip install "
+        "'vaelab[parquet]', or write .csv."
+    )
+    assert not Path("c.parquet").exists()
 
 
 def test_figures_alone_are_saved_where_asked(run: Run, models: list[Path]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,23 +14,32 @@ from vaelab import checks, files
 from vaelab.estimator import VAE
 from vaelab.records import Dataset
 
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]
+
 __all__ = ["write_codes"]
 
 
 def write_codes(path: Path, vae: VAE, parts: Sequence[Dataset]) -> Path:
-    """Writes the posterior means and scales of data to a `.npz` or `.csv` file, atomically.
+    """Writes the posterior means and scales of data to a file, atomically.
 
     The `.npz` file holds `mean` and `scale`, `(N, D)` each, `split` (the name of each datum's
-    part), `row` (its place in it) and, where there are labels, `label`. The `.csv` file has the
-    same in columns: `split,row,label,mean_1,...,scale_1,...`.
+    part), `row` (its place in it) and, where there are labels, `label`. `.csv` and `.parquet` files
+    have the same in columns: `split,row,label,mean_1,...,scale_1,...`; the latter need pyarrow.
 
     Raises:
-        checks.ArgumentError: The path ends otherwise.
+        checks.ArgumentError: The path ends otherwise, or pyarrow is not installed.
         OSError: The file cannot be written.
     """
     if path.suffix not in _WRITERS:
         raise checks.ArgumentError(
-            f"out = {path}, but the file must end in {' or '.join(_WRITERS)}."
+            f"out = {path}, but the file must end in {', '.join(list(_WRITERS)[:-1])} or "
+            f"{list(_WRITERS)[-1]}."
+        )
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise checks.ArgumentError(
+            f"out = {path} needs the package pyarrow, which is not installed; "
+            "pip install 'vaelab[parquet]', or write .csv."
         )
     codes = [vae.encode(part) for part in parts]
     columns = {
@@ -51,17 +61,25 @@ def _npz(columns: dict[str, np.ndarray]) -> bytes:
 
 
 def _csv(columns: dict[str, np.ndarray]) -> bytes:
-    names = [name for name in ("split", "row", "label") if name in columns]
-    numbers = [
-        (f"{name}_{i + 1}", columns[name][:, i])
-        for name in ("mean", "scale")
-        for i in range(columns[name].shape[1])
-    ]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([*names, *(name for name, _ in numbers)])
-    writer.writerows(zip(*(columns[name] for name in names), *(v for _, v in numbers), strict=True))
-    return text.getvalue().encode()
+    text: str = _frame(columns).to_csv(index=False, lineterminator="\n")
+    return text.encode()
 
 
-_WRITERS = {".npz": _npz, ".csv": _csv}
+def _parquet(columns: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    _frame(columns).to_parquet(buffer, engine="pyarrow", index=False)
+    return buffer.getvalue()
+
+
+def _frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    import pandas as pd  # type: ignore[import-untyped]
+
+    flat: dict[str, np.ndarray] = {
+        name: columns[name] for name in ("split", "row", "label") if name in columns
+    }
+    for name in ("mean", "scale"):
+        flat |= {f"{name}_{i + 1}": values for i, values in enumerate(columns[name].T)}
+    return pd.DataFrame(flat)
+
+
+_WRITERS = {".npz": _npz, ".csv": _csv, ".parquet": _parquet}

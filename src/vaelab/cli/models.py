@@ -108,7 +108,7 @@ def evaluate(
 @model_argument
 @click.argument("data", shell_complete=completion.data)
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="File to write, .npz or .csv."
+    "--out", type=click.Path(path_type=Path), required=True, help="File: .npz, .csv or .parquet."
 )
 @limit_option
 @read_option
