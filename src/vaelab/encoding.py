@@ -72,7 +72,7 @@ def _parquet(columns: dict[str, np.ndarray]) -> bytes:
 
 
 def _frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
     flat: dict[str, np.ndarray] = {
         name: columns[name] for name in ("split", "row", "label") if name in columns
