@@ -83,7 +83,8 @@ def server(browser: Browser, live: str, request: pytest.FixtureRequest) -> Itera
 
 def keep(page: Page, name: str) -> None:
     """Keeps a picture of what a test left on the page, to be looked at."""
-    page.screenshot(path=SCREENSHOTS / f"{name.removeprefix('test_')}.png", full_page=True)
+    plain = re.sub(r"\W+", "-", name.removeprefix("test_")).strip("-")
+    page.screenshot(path=SCREENSHOTS / f"{plain}.png", full_page=True)
 
 
 def map_of(page: Page, model: int = 0) -> Locator:
