@@ -601,7 +601,7 @@ def test_the_page_runs_its_own_scripts_and_no_others(explorer: Explorer) -> None
     assert f"script-src 'self' 'sha256-{digest}'" in policy
     assert f"connect-src 'self' ws://{host}" in policy
     assert "unsafe" not in policy
-    assert "<title>blobs - vaelab explorer</title>" in text
+    assert "<title>blobs: " in text
     assert '<html lang="en">' in text
     assert '<meta name="viewport"' in text
     assert "<noscript>" in text

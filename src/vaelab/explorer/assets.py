@@ -20,6 +20,7 @@ PAGE = """<!doctype html>
 <script type="module" src="/page/main.js"></script>
 </head>
 <body class="explorer">
+<h1>{title}</h1>
 <div id="explorer"></div>
 <noscript>The explorer needs JavaScript; allow it for this page.</noscript>
 </body>

@@ -76,7 +76,8 @@ class Site:
     """
 
     def __init__(self, scene: Scene, host: str = "127.0.0.1") -> None:
-        self.scene, self.title = scene, scene.facts["title"]
+        self.scene = scene
+        self.title = f"{scene.facts['title']}: {', '.join(scene.models)}"
         self.quick = ThreadPoolExecutor(1, "vaelab-quick")
         self.slow = ThreadPoolExecutor(1, "vaelab-slow")
         routes = [
@@ -116,7 +117,7 @@ class Site:
             pass
 
     async def _page(self, request: Request) -> Response:
-        page = assets.live_page(f"{self.title} - vaelab explorer")
+        page = assets.live_page(self.title)
         policy = POLICY.format(hash=_hash(page), host=request.headers["host"])
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 

@@ -105,7 +105,10 @@ export class Explorer {
     const map = new LatentMap(info.name, {
       move: (u, datum) => this.pointed(index, u, datum),
       click: (u) => this.strip.pick(index, this.lifted(index, u)),
-      drag: (mark, u) => this.strip.drag(mark === "start" ? 0 : 1, index, this.lifted(index, u)),
+      drag: (mark, u) => {
+        this.at(index, this.lifted(index, u));
+        this.strip.drag(mark === "start" ? 0 : 1, index, this.models[index].z);
+      },
       lasso: (corners) => this.region.show(index, corners),
       view: () => this.atRest(),
     });
