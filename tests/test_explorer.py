@@ -481,6 +481,8 @@ def test_the_rank_is_the_share_of_the_sample_that_is_lower(
     lower = models["d2"].score_samples(test)
     placed = scene.place(png(test.x[7, 0])).models[0]
     assert placed.log_p == pytest.approx(lower[7], abs=1e-3)
+    assert np.array_equal(placed.reference, np.sort(placed.reference))
+    assert (placed.reference < placed.log_p).mean() == pytest.approx(placed.log_p_rank, abs=0.01)
     assert placed.log_p_rank == pytest.approx((lower < lower[7]).mean(), abs=1.01 / 200)  # a tie
 
 

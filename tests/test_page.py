@@ -501,7 +501,8 @@ def test_a_drawing_lands_on_the_map(server: Page) -> None:
     assert shown[7:, 7:].max() < 20
     assert server.locator(".posterior polygon").count() == 12  # two ellipses with halos, 3 models
     ranks = server.get_by_role("region", name="Your own picture").locator("td")
-    assert ranks.count() == 9
+    assert ranks.count() == 12
+    assert server.locator(".histogram line").count() == 3
     server.get_by_role("button", name="Clear").click()
     assert server.locator(".posterior").count() == 0
 

@@ -26,7 +26,10 @@ REFERENCE, PARTICLES = 512, 100
 
 
 class Ranked(NamedTuple):
-    """Figures of a picture in nats, and the shares of the reference that are lower, in [0, 1]."""
+    """Figures of a picture in nats, and the shares of the reference that are lower, in [0, 1].
+
+    `reference` is log p(x) of the reference in nats, in order.
+    """
 
     elbo: float
     rate: float
@@ -34,6 +37,7 @@ class Ranked(NamedTuple):
     log_p: float
     elbo_rank: float
     log_p_rank: float
+    reference: np.ndarray
 
 
 class Judge:
@@ -92,13 +96,18 @@ class Judge:
         """The figures of a single datum at rest, `(1, *shape)`, and its ranks."""
         for _ in self.rank_steps():
             pass
-        terms, log_p = self._weighed(model, x)
-        ranks = [
-            float(np.searchsorted(lower, value)) / len(lower)
-            for lower, value in zip(self._references[model], (terms.elbo[0], log_p[0]), strict=True)
-        ]
-        values = (terms.elbo[0], terms.rate[0], terms.distortion[0], log_p[0])
-        return Ranked(*map(float, values), *ranks)
+        terms, weighed = self._weighed(model, x)
+        elbo, log_p = float(terms.elbo[0]), float(weighed[0])
+        lower = self._references[model]
+        return Ranked(
+            elbo=elbo,
+            rate=float(terms.rate[0]),
+            distortion=float(terms.distortion[0]),
+            log_p=log_p,
+            elbo_rank=float(np.searchsorted(lower[0], elbo)) / lower.shape[1],
+            log_p_rank=float(np.searchsorted(lower[1], log_p)) / lower.shape[1],
+            reference=lower[1].astype(np.float32),
+        )
 
     def _judge(self, model: int, block: int) -> None:
         if self._known[model][block]:

@@ -46,8 +46,8 @@ class Nearest(NamedTuple):
 class Placed(NamedTuple):
     """What a model makes of a datum: q(z|x), `(D,)` each, the reconstruction, figures in nats.
 
-    The last three are known of pictures only: log p(x), and the shares of the reference whose ELBO
-    and log p(x) are lower.
+    The last four are known of pictures only: log p(x), the shares of the reference whose ELBO and
+    log p(x) are lower, and log p(x) of the reference, in order.
     """
 
     z: np.ndarray
@@ -59,6 +59,7 @@ class Placed(NamedTuple):
     log_p: float | None = None
     elbo_rank: float | None = None
     log_p_rank: float | None = None
+    reference: np.ndarray | None = None
 
 
 class Datum(NamedTuple):

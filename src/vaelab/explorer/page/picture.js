@@ -1,6 +1,6 @@
 // The person's own picture, drawn or dropped: where it lands, and what the models make of it.
 
-import { el, fixed, newest } from "vaelab/dom.js";
+import { el, fixed, newest, svg } from "vaelab/dom.js";
 import { captioned, panel } from "vaelab/panels.js";
 import { canvas, draw } from "vaelab/pixels.js";
 import { ellipse, project } from "vaelab/space.js";
@@ -9,6 +9,7 @@ import { ellipse, project } from "vaelab/space.js";
 /** @typedef {import("vaelab/types.js").Placement} Placement */
 
 const BOARD = 168; // pixels of the side of the board
+const [BINS, WIDE, TALL] = [32, 112, 26]; // of a histogram, in pixels
 
 /** A board to draw on, and a place to drop a file. */
 export class PicturePanel {
@@ -119,11 +120,34 @@ export class PicturePanel {
     const rows = placement.models.map((placed, i) => el("tr", {},
       el("th", { scope: "row" }, models[i].name),
       ...[placed.elbo, placed.log_p].map((value) => el("td", {}, fixed(value))),
-      el("td", {}, `${Math.round(100 * placed.log_p_rank)} %`)));
+      el("td", {}, `${Math.round(100 * placed.log_p_rank)} %`),
+      el("td", {}, histogram(placed.reference, placed.log_p, models[i].name))));
     this.result.replaceChildren(
       el("div", { class: "row" }, captioned("as read", own), ...made),
-      el("table", {}, el("caption", {}, "nats; the last column: test data that are less probable"),
-        el("thead", {}, el("tr", {}, el("th", {}), ...["ELBO", "log p(x)", "rank"].map((n) => el("th", { scope: "col" }, n)))),
+      el("table", {}, el("caption", {}, "nats; rank: test data that are less probable; log p(x) of test data, and yours"),
+        el("thead", {}, el("tr", {}, el("th", {}), ...["ELBO", "log p(x)", "rank", "among test data"].map((n) => el("th", { scope: "col" }, n)))),
         el("tbody", {}, ...rows)));
   }
+}
+
+/**
+ * How values are distributed, and where one of them lies: bars over their range, and a line.
+ * @param {Float32Array} values in order
+ * @param {number} own
+ * @param {string} name of the model
+ */
+function histogram(values, own, name) {
+  const [low, high] = [Math.min(values[0], own), Math.max(values[values.length - 1], own)];
+  const at = (/** @type {number} */ value) => (value - low) / (high - low || 1);
+  const counts = new Array(BINS).fill(0);
+  for (const value of values) counts[Math.min(BINS - 1, Math.floor(at(value) * BINS))]++;
+  const most = Math.max(...counts);
+  const wide = WIDE / BINS;
+  const bars = counts.map((count, i) =>
+    svg("rect", { x: i * wide, y: TALL * (1 - count / most), width: wide - 0.5, height: (TALL * count) / most }));
+  const x = 1 + at(own) * (WIDE - 2);
+  return svg("svg", {
+    viewBox: `0 0 ${WIDE} ${TALL}`, width: WIDE, height: TALL, class: "histogram", role: "img",
+    "aria-label": `log p(x) of test data by ${name}: yours is ${fixed(own)} nats`,
+  }, ...bars, svg("line", { x1: x, x2: x, y1: 0, y2: TALL }));
 }

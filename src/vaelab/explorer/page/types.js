@@ -30,9 +30,9 @@
  *   models: Placed[]}} Datum
  */
 /**
- * Where a picture of the person's own lands.
+ * Where a picture of the person's own lands; `reference` is log p(x) of test data, in order.
  * @typedef {{image: Pixels, models: {z: Float32Array, scale: Float32Array, image: Pixels,
- *   elbo: number, log_p: number, elbo_rank: number, log_p_rank: number}[]}} Placement
+ *   elbo: number, log_p: number, elbo_rank: number, log_p_rank: number, reference: Float32Array}[]}} Placement
  */
 /**
  * Where the page gets everything from: `Live` asks a server, `Still` has it in the page.
