@@ -21,7 +21,7 @@ demo: $(READY)  ## train three VAEs on MNIST and write a report (the main job)
 	$(BIN)/vaelab compare mnist --out runs/demo --overwrite
 
 test: $(READY)  ## run the tests and the examples in the docstrings
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)  ## run all tests, those that take minutes included
 	$(BIN)/python -m pytest -q
