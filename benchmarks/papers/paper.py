@@ -105,8 +105,8 @@ HEAD = """\
 # Published figures, and ours
 
 Written by the scripts of this folder, one for each figure; nats per datum on MNIST's test set, with
-the standard error over data (for several seeds, the standard deviation over them instead). Seconds of
-training are the least over seeds: some ran beside other work.
+the standard error over data (for several seeds, the standard deviation over them instead). Seconds
+of training are the least over seeds: some ran beside other work.
 
 | paper, what | figure | published | ours | ours − published | seconds of training | date, machine |
 |---|---|---|---|---|---|---|
