@@ -252,6 +252,30 @@ def test_encode_writes_codes_of_all_data(
     assert table["split"][600] == "test"
 
 
+def test_models_are_listed_and_damaged_ones_told(
+    run: Run, train: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("models")[:2] == (0, "")
+    for name in ("one", "two"):
+        vaelab.VAE("linear", epochs=1).fit(train).save(
+            Path("runs") / name, figures={"elbo": -12.345}
+        )
+    line = "linear, 2 latent dimensions, blobs, ELBO -12.35 nats"
+    expected = f"runs/one: {line}\nruns/two: {line}\n"
+    assert run("models")[:2] == (0, expected)
+    assert run("models", "runs/")[:2] == (0, expected)
+    Path("runs/one/model.safetensors").write_bytes(b"damaged")
+    code, out, err = run("models", "runs")
+    assert (code, out) == (0, f"runs/two: {line}\n")
+    assert "runs/one" in err
+    code, out, err = run("models", "none")
+    assert (code, err) == (
+        1,
+        "error: folder = none, but there is no such folder; name another.\n",
+    )
+
+
 def test_parquet_without_pyarrow_is_told(
     run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

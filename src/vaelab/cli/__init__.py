@@ -34,6 +34,7 @@ COMMANDS = (
     runs.report,
     facts.kl,
     facts.list_recipes,
+    facts.list_models,
     facts.list_datasets,
 )
 
@@ -47,10 +48,9 @@ COMMANDS = (
 )
 @click.version_option(__version__, prog_name="vaelab")
 def cli() -> None:
-    """Train VAEs side by side, look at them, and trust their numbers.
-
-    DATA is a name ('vaelab datasets') or a path of yours, MODEL a model folder. Lists and points
-    have commas and no spaces. Energies are in nats per datum.
+    """Train VAEs side by side, look at them, and trust their numbers. DATA is a name ('vaelab
+    datasets') or a path of yours, MODEL a model folder. Lists and points have commas and no spaces.
+    Energies are in nats per datum.
     """
 
 

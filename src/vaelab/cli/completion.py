@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["data", "data_or_models", "models", "recipes", "runs"]
+__all__ = ["data", "data_or_models", "folders", "models", "recipes", "runs"]
 
 DEPTH, MOST = 3, 100
 """How far below a folder models are looked for, and how many of them are offered."""
@@ -78,6 +78,11 @@ def _folders(given: str, files: Sequence[str]) -> list[CompletionItem]:
     begun = given.rpartition("/")
     found = _below("".join(begun[:2]), begun[2], files, DEPTH)
     return [CompletionItem(path) for path in islice(found, MOST)]
+
+
+def folders(parent: str) -> Iterator[str]:
+    """Model folders below a folder, at most three levels deep, in order."""
+    return _below("" if parent == "." else f"{parent.rstrip('/')}/", "", MODEL, DEPTH)
 
 
 def _below(parent: str, start: str, files: Sequence[str], depth: int) -> Iterator[str]:

@@ -33,7 +33,7 @@ def explore(
     save: Path | None,
     limit: int | None,
 ) -> None:
-    """Explore latent maps live in a browser, or save them as a page.
+    """Explore latent maps in a browser, or write that page.
 
     Moving over a map decodes the point under the cursor; the README lists what else there is.
 

@@ -1,4 +1,4 @@
-"""Floor 13: the commands that need no model: kl, recipes, datasets."""
+"""Floor 13: the commands that tell what there is, and kl: recipes, models, datasets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from vaelab import checks
+from vaelab.cli import completion
 from vaelab.cli.group import json_option, more_figure_options, numbers
 from vaelab.cli.shared import deliver, note
 
@@ -92,6 +93,35 @@ def list_recipes() -> None:
         summary = (recipe.__doc__ or "").strip().splitlines()[0]
         settings = ", ".join(f"{key}={value:g}" for key, value in options(name).items())
         click.echo(f"{name:<16}{summary}\n{'':<16}options: {settings}")
+
+
+@click.command(name="models")
+@click.argument("folder", default=".", type=click.Path(), shell_complete=completion.runs)
+def list_models(folder: str) -> None:
+    """List the models below a folder, with their test ELBO.
+
+    \b
+    Example:  vaelab models runs
+    """
+    from vaelab.storage import load
+
+    if not Path(folder).is_dir():
+        raise checks.ArgumentError(f"folder = {folder}, but there is no such folder; name another.")
+    found = list(completion.folders(folder))
+    for path in found:
+        try:
+            saved = load(path)
+        except checks.StorageError as error:
+            note(f"note: {error}")
+            continue
+        figures = saved.figures
+        elbo = f", ELBO {figures['elbo']:.2f} nats" if "elbo" in figures else ""
+        click.echo(
+            f"{path}: {saved.recipe}, {saved.model.latent_dim} latent dimensions, "
+            f"{saved.data['name']}{elbo}"
+        )
+    if not found:
+        note(f"no models in {folder}; 'vaelab train' and 'vaelab compare' make some.")
 
 
 @click.command(name="datasets")
