@@ -195,10 +195,13 @@ def check_decodes(page: Page, index: int, vae: VAE, data: Dataset, *, most: floa
         assert wanted.std() > 10  # and there is something to see
 
 
+SHOWN = [name for name, recipe in RECIPES.items() if not recipe(GREY).model().classes]
+
+
 @pytest.fixture(scope="module")
 def grey() -> tuple[Dataset, Dataset, dict[str, VAE]]:
     train, test = data_of(GREY, 90), data_of(GREY, 30, seed=1)
-    kinds = {name: 1 + k % 3 for k, name in enumerate(RECIPES)}
+    kinds = {name: 1 + k % 3 for k, name in enumerate(SHOWN)}
     return train, test, {name: fitted(name, train, dim) for name, dim in kinds.items()}
 
 
@@ -208,7 +211,7 @@ def test_every_recipe_decodes_in_the_page_as_in_python(
     train, test, models = grey
     page = still_page(still.embedded(models, train, test))
     assert in_page(page, "b.scene.can.decode") == "exact"
-    assert [m["name"] for m in in_page(page, "b.scene.models")] == list(RECIPES)
+    assert [m["name"] for m in in_page(page, "b.scene.models")] == SHOWN
     for index, vae in enumerate(models.values()):
         if type(vae.model_.parts["likelihood"]).__name__ == "Bernoulli":
             check_decodes(page, index, vae, train)
