@@ -52,7 +52,7 @@ def run(settings: Settings) -> list[Row]:
     train, test = (part.limited(limit) for part in vaelab.data.load("mnist"))
     rounds, moves = (1, 20) if settings.quick else (7, 300)
     with TemporaryDirectory() as folder:
-        comparison = compare(NAMES, train, test, out=folder, epochs=1, particles=2, overwrite=True)
+        comparison = compare(NAMES, train, test, out=folder, epochs=1, particles=2)
         exhibits = Exhibits(comparison.models, train, test, latents=comparison.latents)
         page = report.write(folder, comparison, exhibits)
         with explorer.explore(comparison.models, (train, test), open_browser=False) as live:

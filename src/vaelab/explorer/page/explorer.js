@@ -48,10 +48,13 @@ export class Explorer {
     this.density = this.backdrop = false;
     this.linked = true;
     this.active = 0;
+    this.asked = 0; // how many points were made current
     this.status = el("p", { role: "status", "aria-live": "polite", class: "status" });
     this.state = read();
     this.wrong = el("p", { role: "alert", class: "wrong" });
     this.decodeAll = newest(() => this.decoded());
+    this.under = -1; // the datum under the pointer
+    this.hover = later(60, () => this.datum.hover(this.under));
     this.atRest = later(150, () => this.rested());
     this.noted = later(300, () => write(this));
     /** @type {Map<number, Tiles>} */
@@ -188,17 +191,19 @@ export class Explorer {
   /** The pointer is at a place of a map. @param {number} index @param {number[]} u @param {number} datum */
   pointed(index, u, datum) {
     this.at(index, this.lifted(index, u));
-    this.datum.hover(datum);
+    this.under = datum;
+    this.hover();
   }
 
   /** Makes a latent point the current one. @param {number} index @param {Float32Array} z */
   at(index, z) {
     this.active = index;
     for (const model of this.along(index)) model.z = Float32Array.from(z);
+    this.asked++;
+    this.decodeAll();
     this.status.textContent = spoken(z);
     this.remark();
     this.point.follow();
-    this.decodeAll();
     this.atRest();
   }
 
@@ -209,11 +214,13 @@ export class Explorer {
     }
   }
 
-  /** Decodes the current point, the model under the pointer first. */
+  /** Decodes the current point, the model under the pointer first; gives up for a newer point. */
   async decoded() {
+    const { asked } = this;
     const models = this.along(this.active);
     models.sort((a, b) => Number(b.index === this.active) - Number(a.index === this.active));
     for (const model of models) {
+      if (this.asked !== asked) return;
       const { z } = model;
       this.point.show(model.index, z, await this.backend.decode(model.index, z));
     }

@@ -37,11 +37,14 @@ export class PointPanel {
     });
     this.wrong = el("p", { class: "wrong", role: "alert" });
     this.sliders = el("div", { class: "sliders" });
+    this.details = el("details", {
+      open: Math.max(...models.map((model) => model.latent_dim)) > 2,
+      toggle: () => this.follow(),
+    }, el("summary", {}, "Dimension by dimension"), this.sliders);
     this.element = panel("Decoded point",
       el("div", { class: "row large" }, ...models.map(({ name }, i) => captioned(name, this.pictures[i]))),
       el("label", { for: "typed" }, "z = ", this.typed), this.wrong,
-      el("details", { open: Math.max(...models.map((m) => m.latent_dim)) > 2 },
-        el("summary", {}, "Dimension by dimension"), this.sliders));
+      this.details);
   }
 
   /** @param {number} index @param {Float32Array} z @param {Pixels} values */
@@ -55,10 +58,12 @@ export class PointPanel {
   /** Shows the numbers of the current point. */
   follow() {
     const { active, models } = this.explorer;
+    if (!models[active]) return; // the page is still being built
     const { z } = models[active];
     if (document.activeElement !== this.typed) {
       this.typed.value = Array.from(z, (v) => Number(v.toFixed(3))).join(", ");
     }
+    if (!this.details.open) return;
     if (this.sliders.childElementCount !== z.length) this.sliders.replaceChildren(...this.rows(z));
     this.sliders.querySelectorAll("input").forEach((input, i) => {
       input.value = String(z[i]);
