@@ -620,9 +620,12 @@ LAWS = """async () => {
     basis: [Float32Array.of(c, c, 0), Float32Array.of(0, 0, 1)] };
   const z = Float32Array.of(0.3, -0.2, 0.7);
   const lifted = lift(view, [0.5, -1.5], z);
-  const round = ellipse(view, z, [0.5, 0.5, 0.2], 2).map(([x, y]) => {
-    const [cx, cy] = project(view, z);
-    return ((x - cx) / 1.0) ** 2 + ((y - cy) / 0.4) ** 2;
+  const turned = { ...view, basis: [view.basis[0], Float32Array.of(c, -c, 0)] };
+  const [xx, xy] = [(0.9 ** 2 + 0.2 ** 2) / 2, (0.9 ** 2 - 0.2 ** 2) / 2];
+  const round = ellipse(turned, z, [0.9, 0.2, 0.5], 2).map(([x, y]) => {
+    const [cx, cy] = project(turned, z);
+    const [dx, dy] = [x - cx, y - cy];
+    return (xx * (dx * dx + dy * dy) - 2 * xy * dx * dy) / (xx * xx - xy * xy) / 4;
   });
   return { wrong, members: members.join() === expected.join(), mass,
     there: project(view, lifted), kept: [z[0] - z[1], lifted[0] - lifted[1]],
