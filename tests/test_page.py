@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from playwright.sync_api import Browser, Locator, Page
 
 from browser import chromium, grey, opened, pixels, until
 from conftest import blobs
-from vaelab import VAE, explorer, metrics, report
+from vaelab import VAE, explorer, metrics, networks, recipes, report
 from vaelab.comparison import compare
 from vaelab.exhibits import Exhibits
 from vaelab.explorer import portable
+from vaelab.likelihoods import Bernoulli
 from vaelab.objectives import ELBO
 from vaelab.plots._canvas import CLASS_COLOURS
 from vaelab.records import Dataset
@@ -680,3 +682,20 @@ def test_a_server_that_ends_is_told_and_found_again(
             typed(page, 0.5, 0.2)
             wanted = models["vae"].inverse_transform([[0.5, 0.2]])
             until(lambda: alike(grey(decoded(page)), wanted, page))
+
+
+def test_what_is_not_exact_or_not_all_is_told(
+    browser: Browser, data: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    plain = recipes.vae((1, SIZE, SIZE))
+    layer = torch.nn.Linear(2, SIZE * SIZE)
+    network = networks.Wrapped(layer, (2,), (1, SIZE, SIZE))
+    vae = VAE(replace(plain, likelihood=Bernoulli(network)), training={"steps": 1}).fit(data[0])
+    told = "Blended from a lattice of decoded images"
+    exact = VAE("linear", training={"steps": 1}).fit(data[0])
+    for model, budget, blended in ((vae, 10**6, 1), (exact, 20_000, 0)):
+        path = tmp_path / "page.html"
+        path.write_text("<!doctype html>" + portable.part({"m": model}, data, budget=budget))
+        with opened(browser, path.as_uri()) as page:
+            assert page.get_by_text(told).count() == blended
+            assert page.get_by_text("a random part of the data").count() == 1 - blended

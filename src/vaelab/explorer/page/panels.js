@@ -44,7 +44,9 @@ export class PointPanel {
     this.element = panel("Decoded point",
       el("div", { class: "row large" }, ...models.map(({ name }, i) => captioned(name, this.pictures[i]))),
       el("label", { for: "typed" }, "z = ", this.typed), this.wrong,
-      this.details);
+      this.details,
+      this.explorer.scene.can.decode === "lattice"
+        ? el("p", { class: "soft" }, "Blended from a lattice of decoded images, not computed.") : null);
   }
 
   /** @param {number} index @param {Float32Array} z @param {Pixels} values */
@@ -113,7 +115,9 @@ export class DatumPanel {
       type: "number", id: "datum", min: "0", max: String(explorer.scene.count - 1), step: "1",
       change: () => this.hover(Number(this.number.value)),
     });
-    this.element = panel("Datum", el("label", { for: "datum" }, "number ", this.number), this.body);
+    this.element = panel("Datum", el("label", { for: "datum" }, "number ", this.number), this.body,
+      explorer.scene.can.hover === "some"
+        ? el("p", { class: "soft" }, "This page carries a random part of the data.") : null);
     this.load = newest(async (/** @type {number} */ index) => {
       this.show(index, await explorer.backend.datum(index));
     });
