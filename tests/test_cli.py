@@ -252,6 +252,14 @@ def test_encode_writes_codes_of_all_data(
     assert table["split"][600] == "test"
 
 
+def test_the_explorer_is_saved_as_a_page(run: Run, models: list[Path]) -> None:
+    code, out, err = run("explore", *models, "--data", "blobs", "--save", "map.html")
+    assert (code, out) == (0, "map.html\n"), err
+    page = Path("map.html").read_text()
+    assert "<h1>blobs: vae, conv</h1>" in page
+    assert "vaelab-scene" in page
+
+
 def test_models_are_listed_and_damaged_ones_told(
     run: Run, train: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
