@@ -513,10 +513,10 @@ def test_interruption_is_told_in_one_line_and_leaves_no_process(tmp_path: Path) 
     )  # fmt: skip
     try:
         for _ in range(600):
-            if next(tmp_path.glob("runs/mnist/*/checkpoints"), None) is not None:
+            begun = {path.parent for path in tmp_path.glob("runs/mnist/*/checkpoints/step-*")}
+            if len(begun) == 2:  # both workers are in their loops
                 break
             time.sleep(0.1)
-        time.sleep(2)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
