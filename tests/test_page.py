@@ -521,6 +521,23 @@ def test_a_file_lands_where_the_same_datum_does(
     assert alike(grey(again), models["vae"].reconstruct(whole[[5]]), server)
 
 
+DROP = """bytes => {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(bytes)], "five.png", { type: "image/png" }));
+  document.querySelector(".map").dispatchEvent(
+    new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_picture_can_be_dropped_anywhere(server: Page, whole: np.ndarray) -> None:
+    file = io.BytesIO()
+    Image.fromarray(whole[9, 0]).save(file, "PNG")
+    server.evaluate(DROP, list(file.getvalue()))
+    read = server.get_by_role("img", name="Your picture, as the models read it")
+    read.wait_for()
+    assert np.array_equal(grey(read), whole[9, 0])
+
+
 def test_a_file_that_is_no_picture_is_told_so(browser: Browser, live: str, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with opened(browser, live, forgiven="status of 400") as page:
