@@ -287,12 +287,12 @@ def test_models_are_listed_and_damaged_ones_told(
 def test_parquet_without_pyarrow_is_told(
     run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vaelab.encoding.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     code, out, err = run("encode", models[0], "blobs", "--out", "c.parquet")
     assert (code, out) == (1, "")
     assert err.splitlines()[-1] == (
-        "error: out = c.parquet needs the package pyarrow, which is not installed; pip install "
-        "'vaelab[parquet]', or write .csv."
+        "error: out = c.parquet needs the package pyarrow, which is not installed; install it "
+        "with: pip install 'vaelab[parquet]', or write .csv."
     )
     assert not Path("c.parquet").exists()
 

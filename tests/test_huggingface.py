@@ -368,7 +368,7 @@ def test_a_damaged_folder_and_a_missing_package_are_told(
     monkeypatch.setitem(sys.modules, "datasets", None)
     refused(
         folder,
-        f"{folder} needs the package datasets, which is not installed; pip install "
-        "'vaelab[huggingface]', or save its images as files in a folder.",
+        f"{folder} needs the package datasets, which is not installed; install it with: pip "
+        "install 'vaelab[huggingface]', or save its images as files in a folder.",
         checks.ArgumentError,
     )

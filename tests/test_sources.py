@@ -663,7 +663,7 @@ def test_other_parquet_files_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(checks.ArgumentError) as caught:
         data.load(path)
     assert message(caught) == (
-        f"{path} needs the package pyarrow, which is not installed; "
+        f"{path} needs the package pyarrow, which is not installed; install it with: "
         "pip install 'vaelab[parquet]', or save the table as CSV."
     )
 

@@ -296,7 +296,7 @@ def test_a_missing_package_is_named(
     with pytest.raises(checks.ArgumentError) as caught:
         make(name, tmp_path, "vae")
     assert str(caught.value) == (
-        f"tracker = '{name}' needs the package {name}; "
+        f"tracker = '{name}' needs the package {name}, which is not installed; "
         f"install it with: pip install 'vaelab[{name}]'."
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from importlib.util import find_spec
 from numbers import Integral, Real
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "VaelabWarning",
     "choice",
     "integer",
+    "needs",
     "number",
     "seed",
     "unknown",
@@ -129,6 +131,31 @@ def number(
         allowed = " ".join(["a finite number", " and ".join(limits)]).strip()
         raise ArgumentError(f"{name} = {value!r}, but it must be {allowed}.")
     return real
+
+
+def needs(what: str, *packages: str, extra: str, otherwise: str = "") -> None:
+    """Refuses `what` where one of the packages it is done with is not installed; imports none.
+
+    Arguments:
+        what: What needs them, as the error begins.
+        packages: Names by which they are imported.
+        extra: The extra of vaelab that brings them.
+        otherwise: What can be done without them, if anything can.
+
+    >>> needs("out = c.parquet", "json", extra="parquet")
+    >>> needs("out = c.parquet", "jsonn", extra="parquet", otherwise="write .csv")
+    Traceback (most recent call last):
+    ...
+    vaelab.checks.ArgumentError: out = c.parquet needs the package jsonn, which is not installed; \
+install it with: pip install 'vaelab[parquet]', or write .csv.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            instead = f", or {otherwise}" if otherwise else ""
+            raise ArgumentError(
+                f"{what} needs the package {package}, which is not installed; install it with: "
+                f"pip install 'vaelab[{extra}]'{instead}."
+            )
 
 
 def seed(value: object) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,11 +35,8 @@ def write_codes(path: Path, vae: VAE, parts: Sequence[Dataset]) -> Path:
             f"out = {path}, but the file must end in {', '.join(list(_WRITERS)[:-1])} or "
             f"{list(_WRITERS)[-1]}."
         )
-    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise checks.ArgumentError(
-            f"out = {path} needs the package pyarrow, which is not installed; "
-            "pip install 'vaelab[parquet]', or write .csv."
-        )
+    if path.suffix == ".parquet":
+        checks.needs(f"out = {path}", "pyarrow", extra="parquet", otherwise="write .csv")
     codes = [vae.encode(part) for part in parts]
     columns = {
         "mean": np.concatenate([code.loc for code in codes]),

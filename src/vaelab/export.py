@@ -100,14 +100,9 @@ def export_onnx(vae: VAE, folder: str | os.PathLike[str]) -> list[Path]:
 
 def _checked(name: str, network: nn.Module, x: Tensor, given: str, taken: Sequence[str]) -> bytes:
     """A network as ONNX, that gave what it gives."""
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  (torch's exporter needs it)
-    except ImportError as error:
-        raise checks.ArgumentError(
-            f"ONNX needs the package {error.name}, which is not installed; install it with: "
-            "pip install 'vaelab[onnx]'."
-        ) from error
+    checks.needs("ONNX", "onnx", "onnxscript", "onnxruntime", extra="onnx")
+    import onnxruntime
+
     with _quiet():
         try:
             program = torch.onnx.export(

@@ -60,17 +60,14 @@ def _pictures(name: str, x: np.ndarray) -> Tensor:
 
 
 def _metric(network: nn.Module | None, shape: tuple[int, ...]) -> Any:
-    try:
-        from torchmetrics.image.fid import FrechetInceptionDistance
+    inception = ("torch_fidelity",) if network is None else ()
+    checks.needs("FID", "torchmetrics", *inception, extra="fid")
+    from torchmetrics.image.fid import FrechetInceptionDistance
 
-        size = (3, shape[1], shape[2])
-        feature = 2048 if network is None else network
+    size = (3, shape[1], shape[2])
+    feature = 2048 if network is None else network
+    try:
         return FrechetInceptionDistance(feature, normalize=True, input_img_size=size)
-    except ImportError as error:  # torchmetrics itself, or torch-fidelity, which it asks for
-        raise checks.ArgumentError(
-            "FID needs packages that are not installed; install them with: "
-            "pip install 'vaelab[fid]'."
-        ) from error
     except OSError as error:  # URLError is one
         raise checks.ArgumentError(
             f"FID: the weights of the Inception network cannot be downloaded ({error})."

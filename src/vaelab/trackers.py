@@ -15,7 +15,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -52,11 +51,7 @@ class Tracker(ABC):
 
     def __init__(self, *, every: int) -> None:
         self.every = checks.integer("every", every)
-        if find_spec(self.package) is None:
-            raise checks.ArgumentError(
-                f"tracker = {self.name!r} needs the package {self.package}; "
-                f"install it with: pip install 'vaelab[{self.name}]'."
-            )
+        checks.needs(f"tracker = {self.name!r}", self.package, extra=self.name)
         self.start: int | None = None
         self.opened = False
 

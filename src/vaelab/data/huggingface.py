@@ -104,13 +104,10 @@ def saved(folder: Path) -> Any:
         checks.DataError: The folder is damaged.
     """
     origin = told(folder)
-    try:
-        from datasets import load_from_disk
-    except ImportError as error:
-        raise checks.ArgumentError(
-            f"{origin} needs the package datasets, which is not installed; "
-            "pip install 'vaelab[huggingface]', or save its images as files in a folder."
-        ) from error
+    instead = "save its images as files in a folder"
+    checks.needs(origin, "datasets", extra="huggingface", otherwise=instead)
+    from datasets import load_from_disk
+
     try:
         return load_from_disk(str(folder.resolve()))
     except Exception as error:  # it raises anything on damaged files

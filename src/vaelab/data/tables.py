@@ -102,14 +102,10 @@ def read_parquet(path: Path, labels: str | None = None, scale: float | None = No
         OSError: The file cannot be read.
     """
     origin = told(path)
-    try:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise checks.ArgumentError(
-            f"{origin} needs the package pyarrow, which is not installed; "
-            "pip install 'vaelab[parquet]', or save the table as CSV."
-        ) from error
+    checks.needs(origin, "pyarrow", extra="parquet", otherwise="save the table as CSV")
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+
     try:
         with ParquetFile(path) as file:
             names = list(map(str, file.schema_arrow.empty_table().to_pandas()))

@@ -181,16 +181,9 @@ def _started(
     port: int | None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Explorer:
-    try:
-        import uvicorn  # noqa: F401
-        import websockets  # noqa: F401
+    checks.needs("the explorer", "starlette", "uvicorn", "websockets", extra="explorer")
+    from vaelab.explorer.server import bind
 
-        from vaelab.explorer.server import bind
-    except ImportError as error:
-        raise checks.ArgumentError(
-            f"the explorer needs the package {error.name}, which is not installed; install it "
-            "with: pip install 'vaelab[explorer]'."
-        ) from error
     listening = bind(host, port)  # first, for what follows may take a while
     try:
         from vaelab.explorer.scene import Scene
