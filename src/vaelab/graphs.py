@@ -34,6 +34,9 @@ FITTED, FITTED_ELEMENTS = 20_000, 2**26
 EXACT = 100_000
 """Up to so many data each is compared with each; more are searched approximately."""
 
+KEPT = 5_000
+"""Graphs of fewer data are not kept: it would take as long to read them."""
+
 BLOCK = 4096
 """Data whose neighbours are looked for at once."""
 
@@ -120,9 +123,12 @@ def kept_graph(
 ) -> Graph:
     """`neighbour_graph` from the cache, computed and put there if it is not there yet.
 
-    One process computes it while others that want it wait. A cache that cannot be written is told
-    in a `VaelabWarning`. Arguments and errors are those of `neighbour_graph`.
+    Graphs of fewer than 5,000 data are computed in about a second, and not kept. One process
+    computes a graph while others that want it wait. A cache that cannot be written is told in a
+    `VaelabWarning`. Arguments and errors are those of `neighbour_graph`.
     """
+    if len(x) < KEPT:
+        return neighbour_graph(x, neighbours=neighbours, unit=unit, progress=progress)
     name = f"neighbours-of-{len(x)}-{_key(x, neighbours, unit)}.npz"
 
     def compute() -> bytes:
@@ -197,7 +203,8 @@ def _points(x: Tensor, unit: Tensor | None, seed: int) -> np.ndarray:
     count = min(len(x), FITTED, max(DIMENSIONS, FITTED_ELEMENTS // size))
     rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:count])
     some = np.concatenate(list(parts(x[torch.from_numpy(rows).to(x.device)])))
-    pca = PCA(min(DIMENSIONS, count), random_state=seed).fit(some)
+    with np.errstate(invalid="ignore"):  # of shares of the variance, where there is none
+        pca = PCA(min(DIMENSIONS, count), random_state=seed).fit(some)
     return np.concatenate([pca.transform(part).astype(np.float32) for part in parts(x)])
 
 

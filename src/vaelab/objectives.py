@@ -45,6 +45,7 @@ class Objective(ABC):
         *,
         step: int | None = None,
         generator: torch.Generator | None = None,
+        q: Distribution | None = None,
     ) -> Terms:
         """The objective of data `(N, *shape)` in `float32`.
 
@@ -54,6 +55,7 @@ class Objective(ABC):
             step: How many steps were taken before, for weights that grow; `None` means that all
                 have grown.
             generator: Where the draws come from; by default, torch's global random state.
+            q: q(z|x) of these data, where it was computed before; by default, it is computed.
         """
 
 
@@ -122,9 +124,10 @@ class ELBO(Objective):
         *,
         step: int | None = None,
         generator: torch.Generator | None = None,
+        q: Distribution | None = None,
     ) -> Terms:
         """The objective of data `(N, *shape)`; see `Objective`."""
-        q, p, z, log_likelihood = _draw(model, x, self.particles, generator)
+        q, p, z, log_likelihood = _draw(model, x, self.particles, generator, q)
         distortion = -log_likelihood.mean(0)
         rate = kl(q, p, z)
         charge = self._free(q, p, rate) if self.free_bits else rate
@@ -167,19 +170,24 @@ class ImportanceWeighted(Objective):
         *,
         step: int | None = None,
         generator: torch.Generator | None = None,
+        q: Distribution | None = None,
     ) -> Terms:
         """The objective of data `(N, *shape)`; see `Objective`."""
-        q, p, z, log_likelihood = _draw(model, x, self.particles, generator)
+        q, p, z, log_likelihood = _draw(model, x, self.particles, generator, q)
         log_w = log_likelihood + p.log_prob(z) - q.log_prob(z)
         bound = log_w.logsumexp(0) - math.log(self.particles)
         return Terms(loss=-bound, rate=kl(q, p, z), distortion=-log_likelihood.mean(0))
 
 
 def _draw(
-    model: Model, x: Tensor, particles: int, generator: torch.Generator | None
+    model: Model,
+    x: Tensor,
+    particles: int,
+    generator: torch.Generator | None,
+    q: Distribution | None,
 ) -> tuple[Distribution, Distribution, Tensor, Tensor]:
     """q(z|x), p(z), K draws of z `(K, N, D)`, and ln p(x|z) at them `(K, N)`."""
-    q = model.encode(x)
+    q = model.encode(x) if q is None else q
     with isolated(generator):
         z = q.rsample((particles,))
     return q, model.prior(), z, model.decode(z).log_prob(x)

@@ -28,11 +28,14 @@ class TrainingBar:
 
     def __init__(self, name: str, position: int = 0) -> None:
         self.name, self.position = name, position
+        self.graph = Counter(f"{name}: graph", position)
         self.bar: Any = None
         self.seen, self.started, self.drawn = 0, 0.0, 0.0
 
     def __call__(self, event: str, values: Mapping[str, float]) -> None:
-        """Takes the values of a step; see `vaelab.training.Callback`."""
+        """Takes the values of a step, or of a graph; see `vaelab.training.train`."""
+        if event == "graph":
+            self.graph(int(values["done"]), int(values["total"]))
         if event != "step":
             return
         now = time.monotonic()
@@ -80,16 +83,17 @@ class Counter:
 
     Arguments:
         name: What is computed.
+        position: Line of the bar, where several are drawn at once.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, position: int = 0) -> None:
+        self.name, self.position = name, position
         self.bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
         """Takes how much is done, and how much there is to do."""
         if self.bar is None:
-            self.bar = _bar(self.name, 0, total=total)
+            self.bar = _bar(self.name, self.position, total=total)
         self.bar.update(done - self.bar.n)
         if done == total:
             _close(self.bar)

@@ -33,6 +33,7 @@ from vaelab.parts import Part
 from vaelab.posteriors import DiagonalGaussian, FixedGaussian, Posterior
 from vaelab.priors import Prior, StandardNormal, Vamp
 from vaelab.records import Training
+from vaelab.separation import Separation
 
 __all__ = ["RECIPES", "Recipe", "build", "changed", "onward", "options", "own", "stated"]
 
@@ -53,6 +54,7 @@ class Recipe:
         posterior, prior, likelihood: The parts.
         objective: What is minimised.
         training: How it is trained.
+        separation: A term that keeps neighbours together on the map, added to the objective.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Recipe:
     likelihood: Likelihood
     objective: Objective = field(default_factory=ELBO)
     training: Training = field(default_factory=Training)
+    separation: Separation | None = None
 
     def model(self) -> Model:
         """The model that the parts make; training copies it and gives the copy fresh weights."""
@@ -172,6 +175,35 @@ def conditional(shape: Shape, latent_dim: int = 2, classes: int = 10) -> Recipe:
     )
 
 
+def neighbours(
+    shape: Shape, latent_dim: int = 2, neighbours: int = 15, components: int = 128
+) -> Recipe:
+    """A map whose classes lie apart: `vamp` whose map keeps neighbours in the data neighbours.
+
+    The prior is one that can bend: against a standard normal one, the gaps between clusters cost
+    a rate that the decoder wants. `neighbours` is k of the graph; see `Separation`.
+    """
+    separation = Separation(neighbours=neighbours)
+    recipe = vamp(shape, latent_dim, components)
+    return replace(recipe, name="neighbours", separation=separation)
+
+
+def conv_neighbours(
+    shape: Shape, latent_dim: int = 2, neighbours: int = 15, components: int = 128
+) -> Recipe:
+    """`neighbours` with the convolutional networks of `conv`, for images `(C, H, W)`."""
+    images = conv(shape, latent_dim)
+    return replace(
+        _neighbours(shape, latent_dim, neighbours, components),
+        name="conv-neighbours",
+        posterior=images.posterior,
+        likelihood=images.likelihood,
+    )
+
+
+_neighbours = neighbours  # an option of both recipes has the same name
+
+
 def options(name: str) -> dict[str, float]:
     """The options of a recipe beside the shape, with their defaults.
 
@@ -259,8 +291,20 @@ def stated(recipe: Recipe, x: Tensor, *, asked: str | None) -> str:
     return f"{in_words(recipe.likelihood)}{why}: {values}"
 
 
-def changed(recipe: Recipe, *, objective: Settings, training: Settings) -> Recipe:
+def changed(
+    recipe: Recipe,
+    *,
+    objective: Settings,
+    training: Settings,
+    separation: float | None = None,
+) -> Recipe:
     """The recipe with other settings of its objective and its training, by their names.
+
+    Arguments:
+        recipe: The recipe.
+        objective, training: The settings.
+        separation: The weight of its separation, which it gets if it has none; 0 takes it away,
+            `None` leaves it as it is.
 
     Raises:
         checks.ArgumentError: An unknown setting or a value that is not allowed.
@@ -276,7 +320,14 @@ def changed(recipe: Recipe, *, objective: Settings, training: Settings) -> Recip
         recipe,
         objective=replace(recipe.objective, **objective),  # type: ignore[type-var]
         training=replace(recipe.training, **training),
+        separation=_weighted(recipe.separation, separation),
     )
+
+
+def _weighted(separation: Separation | None, weight: float | None) -> Separation | None:
+    if weight is None:
+        return separation
+    return replace(separation or Separation(), weight=weight) if weight else None
 
 
 def onward(recipe: Recipe, learning_rate: float) -> Recipe:
@@ -303,4 +354,6 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "gaussian": gaussian,
     "linear": linear,
     "conditional": conditional,
+    "neighbours": neighbours,
+    "conv-neighbours": conv_neighbours,
 }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["BINARIZE", "Callback", "Checkpoints", "Dataset", "Terms", "Training"]
 
 Callback = Callable[[str, Mapping[str, float]], object]
-"""What hears of training: called with `"step"`, `"epoch"` or `"end"`, and named values."""
+"""What hears of training: called with `"graph"`, `"step"`, `"epoch"` or `"end"`, and values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +138,8 @@ class Training:
         warmup_fraction: Share of the steps, in [0, 1).
         weight_decay: Of AdamW, decoupled, on the weights of layers but not on biases; 0 is Adam.
         clip_norm: Largest norm of the gradient of the mean loss, in nats; a longer one is scaled
-            down to it. By default 0.4 for each element of a datum, and at least 100: a safeguard
-            that ordinary steps do not reach.
+            down to it. By default 0.4 for each element of a datum, and at least 100, times
+            1 + 10 w with a separation of weight w: a safeguard that ordinary steps do not reach.
         validation_fraction: Share of the training data that is held out to validate on; at least
             one datum and at most 10,000, unless it is 0.
         patience: Training ends when the objective on the data held out has not improved for this

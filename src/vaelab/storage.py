@@ -35,6 +35,7 @@ from vaelab.parts import Part, build, describe
 from vaelab.posteriors import POSTERIORS
 from vaelab.priors import PRIORS
 from vaelab.records import Training
+from vaelab.separation import Separation
 
 __all__ = [
     "CHECKPOINTS",
@@ -47,10 +48,10 @@ __all__ = [
     "versions",
 ]
 
-FORMAT = 4
+FORMAT = 5
 """Format 2 added settings of training: folders of format 1 are read with their defaults. Format 3
 added the networks' activation, which was GELU before; format 4 the units that parts compute in,
-which were those of the data."""
+which were those of the data; format 5 the separation, of which there was none."""
 
 CONFIG, WEIGHTS, HISTORY = "config.json", "model.safetensors", "history.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -68,6 +69,7 @@ class Saved:
         model: The model.
         recipe: Name of its recipe.
         objective: What was minimised.
+        separation: The term that kept neighbours together, if there was one.
         training: The settings, with every choice made.
         seed: The seed.
         history: A record an epoch.
@@ -79,6 +81,7 @@ class Saved:
     model: Model
     recipe: str
     objective: Objective = field(default_factory=ELBO)
+    separation: Separation | None = None
     training: Training = field(default_factory=Training)
     seed: int = 0
     history: Sequence[Mapping[str, float]] = ()
@@ -123,6 +126,7 @@ def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
         "recipe": saved.recipe,
         "parts": parts,
         "objective": {"objective": type(saved.objective).__name__, **asdict(saved.objective)},  # type: ignore[call-overload]
+        "separation": saved.separation and asdict(saved.separation),
         "training": asdict(saved.training),
         "seed": saved.seed,
         "data": dict(saved.data),
@@ -225,12 +229,13 @@ def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: 
     with seeded(0):
         model = make()
     model.load_state_dict(weights)
-    objective = dict(config["objective"])
+    objective, separation = dict(config["objective"]), config["separation"]
     name = checks.choice("objective", objective.pop("objective"), [o.__name__ for o in _OBJECTIVES])
     return Saved(
         model=model.eval(),
         recipe=config["recipe"],
         objective=next(o for o in _OBJECTIVES if o.__name__ == name)(**objective),
+        separation=None if separation is None else Separation(**separation),
         training=Training(**config["training"]),
         seed=checks.seed(config["seed"]),
         history=history,
@@ -269,6 +274,8 @@ def _config(path: Path) -> dict[str, Any]:
             f"{path} has format {config['format']}, but this version of vaelab reads up to "
             f"{FORMAT}; install a newer vaelab."
         )
+    if config["format"] < 5:
+        config.setdefault("separation", None)
     expected = {"format", *(f.name for f in fields(Saved)), "parts"} - {"model", "history"}
     if set(config) != expected:
         odd = sorted(set(config) ^ expected)

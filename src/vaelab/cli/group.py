@@ -136,6 +136,11 @@ training_options = options(
     click.option(
         "--learning-rate", type=float, help="Adam's largest, a step.  [default: the recipe's]"
     ),
+    click.option(
+        "--separation",
+        type=float,
+        help="Keeps neighbours in the data together, 0 and up.  [default: the recipe's]",
+    ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of all that is random."),
     limit_option,
     click.option(

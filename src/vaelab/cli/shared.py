@@ -160,7 +160,7 @@ def setting(text: str) -> tuple[str, Any]:
 
 def trained_with(options: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords of `VAE` from the options of the command line that concern training."""
-    named = ("latent_dim", "likelihood", "epochs", "batch_size", "learning_rate", "seed")
+    named = ("latent_dim", "likelihood", "epochs", "batch_size", "learning_rate", "separation")
     groups: dict[str, dict[str, Any]] = {"training": {}, "objective": {}, "options": {}}
     for name, value in map(setting, options["texts"]):
         group, dot, rest = name.partition(".")
@@ -179,7 +179,7 @@ def trained_with(options: Mapping[str, Any]) -> dict[str, Any]:
     ):
         if value is not None:
             groups["training"][name] = value
-    return {**{name: options[name] for name in named}, **groups}
+    return {**{name: options[name] for name in (*named, "seed")}, **groups}
 
 
 def progress(name: str, position: int, *, track: str | None, folder: Path) -> Callback:

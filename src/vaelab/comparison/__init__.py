@@ -118,6 +118,7 @@ def compare(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    separation: float | None = None,
     seed: int = 0,
     seeds: int = 1,
     objective: Mapping[str, Any] | None = None,
@@ -136,7 +137,7 @@ def compare(
             neighbours among.
         test: The data to judge on.
         out: A folder for `metrics.json` and a model folder for each recipe; `None` writes nothing.
-        latent_dim, likelihood, epochs, batch_size, learning_rate, seed: As for `VAE`.
+        latent_dim, likelihood, epochs, batch_size, learning_rate, separation, seed: As for `VAE`.
         objective, training: Likewise.
         seeds: With how many seeds each recipe is trained: `seed`, `seed + 1` and so on. The models
             of the others lie in `out` as `<recipe>-seed<number>`.
@@ -164,6 +165,7 @@ def compare(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        separation=separation,
         seed=seed,
         seeds=seeds,
         objective=objective,

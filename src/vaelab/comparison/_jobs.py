@@ -117,10 +117,19 @@ class Job:
         settings = recipe.training
         if settings.minutes is not None and settings.steps is None:
             settings = replace(settings, steps=there.training_.steps)
-        settings = resolve(settings, x)
-        data = str(there.data_["fingerprint"])
-        was = identity(there.model_, there.recipe_.objective, there.training_, there.seed, data)
-        now = identity(recipe.model(), recipe.objective, settings, vae.seed, self.train.fingerprint)
+        settings = resolve(settings, x, recipe.separation)
+        data, old = str(there.data_["fingerprint"]), there.recipe_
+        was = identity(
+            there.model_, old.objective, there.training_, there.seed, data, old.separation
+        )
+        now = identity(
+            recipe.model(),
+            recipe.objective,
+            settings,
+            vae.seed,
+            self.train.fingerprint,
+            recipe.separation,
+        )
         return there if difference(was, now) is None else None
 
 

@@ -35,6 +35,7 @@ def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) ->
         modules["likelihood"],  # type: ignore[arg-type]
         objective=saved.objective,
         training=saved.training,
+        separation=saved.separation,
     )
     vae = VAE(recipe, latent_dim=saved.model.latent_dim, seed=saved.seed)
     vae.model_, vae.history_ = saved.model, [dict(record) for record in saved.history]

@@ -50,6 +50,8 @@ class VAE(Fitted):
         epochs: Passes over the data; by default the recipe's, or chosen by the number of data.
         batch_size: Data a step; likewise.
         learning_rate: The largest learning rate; by default the recipe's.
+        separation: By how much neighbours in the data are kept neighbours on the map, 0 for not at
+            all; by default the recipe's. See `vaelab.separation.Separation`.
         seed: Everything random in `fit` follows from it: the same seed gives the same bits.
         options: Options of a named recipe: `{"scale": 0.5}` for `"fixed-variance"`, say.
         objective: Settings that the recipe's objective is to have: `{"warmup_epochs": 2}`, say.
@@ -92,6 +94,7 @@ class VAE(Fitted):
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
+        separation: float | None = None,
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
         objective: Mapping[str, Any] | None = None,
@@ -105,6 +108,7 @@ class VAE(Fitted):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.separation = separation
         self.seed = seed
         self.options = options
         self.objective = objective
@@ -136,6 +140,7 @@ class VAE(Fitted):
             callback=self.callback,
             checkpoints=_checkpoints(self.checkpoints),
             fingerprint=data["fingerprint"],
+            separation=recipe.separation,
         )
         return self._set(trained, recipe, data)
 
@@ -182,6 +187,7 @@ class VAE(Fitted):
             callback=self.callback,
             keep=not first,
             constant=True,
+            separation=more.separation,
         )
         if first:
             return self._set(trained, recipe, data)
@@ -255,7 +261,12 @@ class VAE(Fitted):
         names = ("epochs", "batch_size", "learning_rate")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         training = {**(self.training or {}), **given}
-        recipe = recipes.changed(recipe, objective=self.objective or {}, training=training)
+        recipe = recipes.changed(
+            recipe,
+            objective=self.objective or {},
+            training=training,
+            separation=self.separation,
+        )
         known = recipe.model().classes
         if known and y is not None and len(np.unique(y)) != known:
             raise checks.DataError(
@@ -284,6 +295,7 @@ class VAE(Fitted):
             model=model,
             recipe=self.recipe_.name,
             objective=self.recipe_.objective,
+            separation=self.recipe_.separation,
             training=self.training_,
             seed=self.seed,
             history=self.history_,

@@ -23,10 +23,13 @@ from torch import Tensor
 from vaelab import checkpoints as snapshots
 from vaelab import checks, machine
 from vaelab.distributions import seeded
+from vaelab.graphs import Graph, kept_graph
 from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.parts import Part, fresh
+from vaelab.posteriors import Posterior
 from vaelab.records import Callback, Checkpoints, Dataset, Training
+from vaelab.separation import Separation
 from vaelab.tensors import STATIC_SEED, binarized, check_data, to_float
 from vaelab.training._budget import earlier_steps, steps_within
 from vaelab.training._keeper import Keeper
@@ -61,7 +64,8 @@ class Trained(NamedTuple):
             `kl_weight`, `gradient_norm` (mean, before clipping), `clipped` (share of the steps),
             `recoveries`, and `elbo`, `rate`, `distortion` in nats a datum, of training
             (`train_...`, means over the epoch) and of the data held out (`valid_...`), with the
-            objective under its own name.
+            objective under its own name; with a separation, its own term's mean over the data of
+            an epoch, in nats, is `train_separation`.
         settings: The settings with every choice made.
     """
 
@@ -83,6 +87,7 @@ def train(
     fingerprint: str | None = None,
     keep: bool = False,
     constant: bool = False,
+    separation: Separation | None = None,
 ) -> Trained:
     """Trains a copy of `model`, from fresh weights, to minimise `objective`.
 
@@ -104,11 +109,15 @@ def train(
             others take none.
         seed: Everything random follows from it.
         callback: Called with `"step"` or `"epoch"` and named values, and at last, however training
-            ends, with `"end"`; what it raises ends training, after the state was kept.
+            ends, with `"end"`; what it raises ends training, after the state was kept. While a
+            neighbour graph is computed before, with `"graph"`, how much is `done`, and of how much.
         checkpoints: Where to keep the state.
         fingerprint: What tells the data from others; by default, that of a `Dataset` of `x`, `y`.
         keep: Whether to go on from the weights that `model` has, instead of fresh ones.
         constant: Whether the learning rate is the largest all along.
+        separation: A term that keeps neighbours together, added to the objective; its graph is
+            that of `x`, in the units of the posterior, and the data held out are nobody's
+            neighbours. Weight 0 is as without it.
 
     Returns:
         The trained model, its history and the settings used.
@@ -126,7 +135,7 @@ def train(
     count = held_out(settings, len(x))
     some = np.random.default_rng(seed).choice(len(x), min(len(x), count + START), replace=False)
     held, rest = torch.from_numpy(some[:count]), torch.from_numpy(some[count:])
-    settings = resolve(settings, x)
+    settings = resolve(settings, x, separation)
     fingerprint = fingerprint or _fingerprint(x, y, checkpoints)
     if settings.binarize == "static":
         x = binarized(x, STATIC_SEED)
@@ -137,13 +146,17 @@ def train(
         model = (copy.deepcopy(model) if keep else _begun(model, x[rest])).train().to(device)
         begin = partial(Loop, objective=objective, x=_resident(x, device), y=y, held=held)
         begin = partial(begin, seed=seed, constant=constant)
+        if separation is not None and separation.weight:
+            graph = _graph(separation, model, x, callback)
+            begin = partial(begin, separation=(separation, graph))
         settings = _budgeted(settings, x, model, begin, checkpoints)
         loop = begin(model, settings=settings, shuffler=shuffler, callback=callback)
         try:
             if checkpoints is None:
                 loop.run()
             else:
-                same = identity(model, loop.objective, settings, seed, fingerprint)
+                what = model, loop.objective, settings, seed, fingerprint
+                same = identity(*what, separation=loop.separation)
                 with _kept(loop, checkpoints, same) as keeper:
                     loop.run(keeper.after_step, keeper.after_epoch)
         finally:
@@ -158,6 +171,17 @@ def _begun(model: Model, x: Tensor) -> Model:
     for part in model.parts.values():
         cast("Part", part).start(to_float(x))
     return model
+
+
+def _graph(separation: Separation, model: Model, x: Tensor, callback: Callback | None) -> Graph:
+    """The neighbour graph of data at rest, as the posterior reads them."""
+
+    def progress(done: int, total: int) -> None:
+        if callback is not None:
+            callback("graph", {"done": done, "total": total})
+
+    unit = cast("Posterior", model.parts["posterior"]).unit
+    return kept_graph(x, neighbours=separation.neighbours, unit=unit, progress=progress)
 
 
 def _budgeted(
@@ -181,7 +205,7 @@ def _budgeted(
 
         with seeded(0):
             steps = steps_within(settings.minutes, trial)
-    return resolve(replace(settings, steps=steps), x)
+    return resolve(replace(settings, steps=steps), x)  # what was chosen before stays
 
 
 @contextmanager

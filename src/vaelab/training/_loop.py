@@ -6,7 +6,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,18 +13,18 @@ from torch import Tensor
 from vaelab import checks
 from vaelab.checkpoints import Snapshot
 from vaelab.conditioning import bound, class_weights
+from vaelab.graphs import Companions, Graph
 from vaelab.metrics import per_datum_given
 from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.records import Callback, Terms, Training
+from vaelab.separation import Separation
 from vaelab.shuffling import Shuffle
 from vaelab.tensors import binarized, to_float
 from vaelab.training._diagnosis import likely_cause
+from vaelab.training._optimizer import adamw, one_cycle
 
 __all__ = ["Loop"]
-
-BETAS = (0.9, 0.99)
-"""Adam's; a shorter memory of the squared gradients than its usual 0.999 suits short runs."""
 
 REMEMBERED = 100
 """Steps between two states that a run can go back to; a copy takes less than a fifth of a step."""
@@ -56,6 +55,7 @@ class Loop:
         seed: Seed of the validation's draws.
         callback: Called with `"step"` or `"epoch"` and named values.
         constant: Whether the learning rate is the largest all along.
+        separation: A term of pairs that is added to the loss, and the graph whose edges they are.
 
     Attributes:
         steps, epoch, position: Steps taken, epochs completed, batches seen of the current epoch.
@@ -77,6 +77,7 @@ class Loop:
         seed: int,
         callback: Callback | None,
         constant: bool = False,
+        separation: tuple[Separation, Graph] | None = None,
     ) -> None:
         self.model, self.callback, self.constant = model, callback, constant
         self.settings, self.shuffler, self.seed = settings, shuffler, seed
@@ -95,14 +96,14 @@ class Loop:
             generator=shuffler,
         )
         self.objective = objective.counted_in_steps(self.batches.steps)
+        self.separation = separation and separation[0]
+        self.companions = separation and Companions(separation[1], held, x.device)
         self.total = settings.steps or self.epochs * self.batches.steps
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.clip_norm = settings.clip_norm or math.inf
         self.peak = settings.learning_rate or 0.0
-        self.optimizer = torch.optim.AdamW(
-            _groups(model, settings.weight_decay), lr=0.0, betas=BETAS, fused=True
-        )
-        self.terms: Callable[[Tensor, Tensor | None, int | None], Terms] = self._terms
+        self.optimizer = adamw(model, settings.weight_decay)
+        self.terms: Callable[..., tuple[Terms, Tensor | None]] = self._terms
         if settings.compile:
             self.terms = torch.compile(self._terms)
         self.watched = 1 if self.device.type == "cpu" else DISTANT
@@ -111,7 +112,7 @@ class Loop:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
         self.best_value, self.best_epoch, self.stopped = -math.inf, 0, ""
-        self.sums = torch.zeros(5, device=self.device)
+        self.sums = torch.zeros(5 if separation is None else 6, device=self.device)
         self.order = shuffler.get_state()
         self.began = time.perf_counter()
         self.good = self.capture()
@@ -191,26 +192,44 @@ class Loop:
         if not torch.isfinite(self.sums).all():
             raise _DivergedError
 
-    def _terms(self, x: Tensor, y: Tensor | None, step: int | None) -> Terms:
-        model = self.model
-        if y is not None:
-            model = bound(model, class_weights(y, model.classes))
-        bfloat16 = self.settings.precision == "bfloat16"
+    def _terms(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        near: tuple[Tensor, Tensor | None] | None,
+        step: int | None,
+    ) -> tuple[Terms, Tensor | None]:
+        """The objective of data, and how far they are from their neighbours, if any are given."""
+        model, bfloat16 = self._given(y), self.settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            return self.objective(model, x, step=step)
+            if near is None or self.separation is None:
+                return self.objective(model, x, step=step), None
+            q, beside = model.encode(x), self._given(near[1]).encode(near[0])
+            apart = self.separation(q.mean, beside.mean)
+            return self.objective(model, x, step=step, q=q), apart
+
+    def _given(self, y: Tensor | None) -> Model:
+        model = self.model
+        return model if y is None else bound(model, class_weights(y, model.classes))
+
+    def _at(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The data of some rows in computation's form, and the numbers of their classes."""
+        x = to_float(self.x.index_select(0, rows).to(self.device, non_blocking=True))
+        y = None if self.y is None else self.y.index_select(0, rows).to(self.device)
+        return torch.bernoulli(x) if self.settings.binarize == "dynamic" else x, y
 
     def _step(self, rows: Tensor, *, look: bool) -> Tensor:
         """One step; returns what it adds to the sums. A look at the loss waits for the device."""
-        x = to_float(self.x.index_select(0, rows).to(self.device, non_blocking=True))
-        y = None if self.y is None else self.y.index_select(0, rows).to(self.device)
-        if self.settings.binarize == "dynamic":
-            x = torch.bernoulli(x)
+        x, y = self._at(rows)
+        near = None if self.companions is None else self._at(self.companions.draw(rows))
         rate = self.learning_rate(self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         grown = self.objective.kl_weight(self.steps) == self.objective.kl_weight(None)
-        terms = self.terms(x, y, None if grown else self.steps)
+        terms, apart = self.terms(x, y, near, None if grown else self.steps)
         loss = terms.loss.sum()
+        if apart is not None and self.separation is not None:
+            loss = loss + self.separation.weight * x[0].numel() * apart.sum()
         for parameter in self.parameters:
             parameter.grad = None
         (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
@@ -223,9 +242,10 @@ class Loop:
         with torch.no_grad():
             clipped = (norm > self.clip_norm).float()
             rate_sum, distortion_sum = terms.rate.sum(), terms.distortion.sum()
-            sums = torch.stack([loss, rate_sum, distortion_sum, norm, clipped])
-            self.sums += sums
-        return sums
+            sums = [terms.loss.sum(), rate_sum, distortion_sum, norm, clipped]
+            told = torch.stack(sums if apart is None else [*sums, apart.sum()])
+            self.sums += told
+        return told
 
     def _clip(self) -> Tensor:
         """Scales the gradient down to the largest norm allowed; returns the norm it had."""
@@ -236,19 +256,14 @@ class Loop:
         return norm
 
     def learning_rate(self, step: int) -> float:
-        """Adam's rate at a step: a linear rise, then half a cosine, times what recoveries left."""
+        """Adam's rate at a step, with what recoveries left of it."""
         rise = self.settings.warmup_fraction * self.total
-        if self.constant:
-            share = 1.0
-        elif step < rise:
-            share = (step + 1) / (rise + 1)
-        else:
-            share = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, self.total - rise)))
+        share = 1.0 if self.constant else one_cycle(step, rise, self.total)
         return self.peak * self.factor * share
 
     def _end_epoch(self) -> None:
         self.check()
-        loss, rate, distortion, norm, clipped = self.sums.tolist()
+        loss, rate, distortion, norm, clipped, *apart = self.sums.tolist()
         steps = self.position
         count = min(self.batches.count, steps * self.batches.batch_size)
         record = {
@@ -263,6 +278,8 @@ class Loop:
         }
         means = [loss / count, rate / count, distortion / count]
         record |= _named("train", self.objective, means) | self._validate()
+        if apart:
+            record["train_separation"] = apart[0] / count
         self.history.append(record)
         self.epoch, self.position = self.epoch + 1, 0
         self.sums = torch.zeros_like(self.sums)
@@ -338,7 +355,7 @@ class Loop:
     def _tell(self, sums: Tensor, count: int) -> None:
         if self.callback is None:
             return
-        _, rate, distortion, norm, _ = sums.tolist()
+        _, rate, distortion, norm, _, *apart = sums.tolist()
         values = {
             "step": self.steps,
             "steps": self.total,
@@ -349,6 +366,8 @@ class Loop:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "gradient_norm": norm,
         }
+        if apart:
+            values["separation"] = apart[0] / count
         self.callback("step", values)
 
 
@@ -369,17 +388,6 @@ _VALUES = (
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
-
-
-def _groups(model: Model, weight_decay: float) -> list[dict[str, Any]]:
-    """The weights of layers, which decay, and all other parameters, which do not."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    weights = [p for name, p in named if name.endswith("weight")]
-    others = [p for name, p in named if not name.endswith("weight")]
-    return [
-        {"params": weights, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
 
 
 def _named(prefix: str, objective: Objective, means: Sequence[float]) -> dict[str, float]:

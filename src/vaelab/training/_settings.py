@@ -14,6 +14,7 @@ from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.parts import describe
 from vaelab.records import Training
+from vaelab.separation import Separation
 from vaelab.shuffling import window_rows
 
 __all__ = ["check_device", "difference", "held_out", "identity", "resolve"]
@@ -31,6 +32,9 @@ SHOWN = 83_200
 """How many data are shown in all where there are few, 1,300 batches of 64; more would fit their
 accidents."""
 
+STEEPER = 10.0
+"""By how much a separation of weight 1 lets the norm of the gradient be larger."""
+
 VALIDATED = 10_000
 """How many data are held out at most."""
 
@@ -42,7 +46,7 @@ def held_out(settings: Training, count: int) -> int:
     return min(max(1, round(settings.validation_fraction * count)), count - 1, VALIDATED)
 
 
-def resolve(settings: Training, x: Tensor) -> Training:
+def resolve(settings: Training, x: Tensor, separation: Separation | None = None) -> Training:
     """The settings with every choice made for data at rest.
 
     The batch is the largest of 512, 256, 128 and 64 with which 10 epochs have at least 1,000 steps,
@@ -53,6 +57,8 @@ def resolve(settings: Training, x: Tensor) -> Training:
     Arguments:
         settings: The settings as they were given.
         x: The data, `(N, *shape)`, those held out among them.
+        separation: A term that is added to the objective, whose gradient is large, so that the
+            norm allowed grows with its weight.
 
     Raises:
         checks.ArgumentError: The device is not known or not there.
@@ -66,6 +72,7 @@ def resolve(settings: Training, x: Tensor) -> Training:
     fewest, most = PASSES
     usual = next((size for size in BATCHES if fewest * count >= 1_000 * size), BATCHES[-1])
     batch_size = min(count, settings.batch_size or usual)
+    steeper = 1.0 if separation is None else 1 + STEEPER * separation.weight
     passes = min(most, max(fewest, math.ceil(SHOWN / count)))
     epochs = settings.epochs
     if settings.steps is not None:
@@ -75,7 +82,7 @@ def resolve(settings: Training, x: Tensor) -> Training:
         epochs=epochs or passes,
         batch_size=batch_size,
         learning_rate=settings.learning_rate or RATE * math.sqrt(max(1.0, batch_size / 128)),
-        clip_norm=settings.clip_norm or max(100.0, 0.4 * x[0].numel()),
+        clip_norm=settings.clip_norm or max(100.0, 0.4 * x[0].numel()) * steeper,
         window=min(len(x), settings.window or window_rows(x)),
         device=_device(settings.device, x),
         precision="float32" if settings.precision == "auto" else settings.precision,
@@ -109,7 +116,12 @@ def _device(name: str, x: Tensor) -> str:
 
 
 def identity(
-    model: Model, objective: Objective, settings: Training, seed: int, data: str
+    model: Model,
+    objective: Objective,
+    settings: Training,
+    seed: int,
+    data: str,
+    separation: Separation | None = None,
 ) -> dict[str, Any]:
     """What must be the same for a run to be continued, as plain values.
 
@@ -119,6 +131,7 @@ def identity(
         settings: Resolved settings.
         seed: The seed.
         data: Fingerprint of the training data.
+        separation: A term that is added to the objective.
     """
     parts: dict[str, Any] = {}
     for name, part in model.parts.items():
@@ -129,6 +142,7 @@ def identity(
     return {
         "model": parts,
         "objective": {"objective": objective.name, **vars(objective)},
+        "separation": None if separation is None else vars(separation),
         "training": {"minutes": settings.minutes, **asdict(settings)},  # told before their steps
         "seed": seed,
         "data": data,
