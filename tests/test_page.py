@@ -409,6 +409,37 @@ def test_the_address_brings_back_what_was_shown(browser: Browser, page: Page) ->
         assert button.get_attribute("aria-pressed") == "false"
 
 
+PAINTS = """async (hash) => {
+  const { mount } = await import("vaelab/explorer.js");
+  const { LatentMap } = await import("vaelab/map.js");
+  const { Live } = await import("vaelab/live.js");
+  let paints = 0;
+  const { paint } = LatentMap.prototype;
+  LatentMap.prototype.paint = function (colours) {
+    paints++;
+    paint.call(this, colours);
+  };
+  location.hash = hash;
+  const root = document.body.appendChild(document.createElement("div"));
+  const { density, hidden, colour, linked } = await mount(root, await Live.connect(location.href));
+  root.remove();
+  return { paints, density, hidden: [...hidden], colour, linked };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("said", "colour", "paints"),
+    [("", "class", 3), ("colour=none", "none", 3), ("colour=elbo", "elbo", 6)],
+)
+def test_each_map_is_painted_once_at_the_start(
+    server: Page, said: str, colour: str, paints: int
+) -> None:
+    plain = {"paints": paints, "density": False, "hidden": [], "colour": colour, "linked": True}
+    assert server.evaluate(PAINTS, said) == plain
+    found = server.evaluate(PAINTS, f"{said}&density&hidden=1,2&unlinked")
+    assert found == plain | {"density": True, "hidden": [1, 2], "linked": False}
+
+
 def test_points_are_coloured_by_a_figure(page: Page) -> None:
     page.locator("#colour").select_option("elbo")
     until(lambda: painted(page, CLASS_COLOURS[1]) < 50)

@@ -73,6 +73,7 @@ export class Explorer {
     const { scene } = this;
     this.labels = scene.classes.length ? await this.backend.labels() : null;
     this.colour = this.labels ? "class" : "none";
+    this.toolbar.restore(this.state);
     const maps = el("div", { class: "maps" });
     const dock = el("div", { class: "dock" }, this.point.element, this.datum.element,
       this.neighbours.element);
@@ -84,9 +85,10 @@ export class Explorer {
     this.root.replaceChildren(stage, dock);
     await Promise.all(scene.models.map(async (_, index) => maps.append(await this.model(index))));
     maps.replaceChildren(...this.models.map((model) => /** @type {Node} */ (model.map.element.parentNode)));
+    this.restore();
     await this.recolour();
+    if (this.scene.figures.includes(this.state.colour)) await this.toolbar.choose(this.state.colour);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
-    await this.restore();
     this.root.dataset.ready = "true";
   }
 
@@ -104,7 +106,8 @@ export class Explorer {
   /** @param {number} index */
   async model(index) {
     const info = this.scene.models[index];
-    const axes = this.state.axes[index] ?? ["z1", info.latent_dim > 1 ? "z2" : "z1"];
+    const dim = info.latent_dim;
+    const axes = this.state.axes[index] ?? ["z1", dim > 1 ? "z2" : "z1"];
     const map = new LatentMap(info.name, {
       move: (u, datum) => this.pointed(index, u, datum),
       click: (u) => this.strip.pick(index, this.lifted(index, u)),
@@ -116,8 +119,8 @@ export class Explorer {
       view: () => this.atRest(),
     });
     const view = await this.backend.view(index, axes);
-    const z = new Float32Array(info.latent_dim);
-    this.models[index] = { index, name: info.name, dim: info.latent_dim, map, view, z, axes };
+    const z = this.state.z?.length === dim ? Float32Array.from(this.state.z) : new Float32Array(dim);
+    this.models[index] = { index, name: info.name, dim, map, view, z, axes };
     map.circles = info.standard_prior ? 3 : 0;
     map.shown = (datum) => this.shown(datum);
     map.underlay = () => this.underlay(index);
@@ -316,17 +319,15 @@ export class Explorer {
     this.underlay(index);
   }
 
-  /** Goes back to what the address says. */
-  async restore() {
+  /** Shows the part of each map, the point and the ends that the address says. */
+  restore() {
     const { state } = this;
     for (const model of this.models) {
       const seen = state.views[model.index];
       if (seen) model.map.show([seen[0], seen[1]], seen[2]);
     }
-    const first = state.z && state.z.length === this.models[0].dim ? state.z : this.models[0].z;
-    this.at(0, Float32Array.from(first));
-    await this.toolbar.restore(state);
-    await this.strip.restore(state);
+    this.at(0, this.models[0].z);
+    this.strip.restore(state);
   }
 }
 

@@ -185,7 +185,7 @@ export class InterpolationPanel {
   }
 
   /** @param {State} state */
-  async restore(state) {
+  restore(state) {
     const model = this.explorer.models[state.model] ? state.model : 0;
     const { dim } = this.explorer.models[model];
     if ([...this.kind.options].some(({ value }) => value === state.kind)) this.kind.value = state.kind;
