@@ -602,6 +602,57 @@ def test_many_dimensions_have_axes_and_sliders(
         until(lambda: alike(grey(decoded(page)), vae.inverse_transform([z]), page))
 
 
+PLACES = """() => Object.fromEntries([...document.querySelectorAll(".map .mark")].map((mark) => {
+  const ring = mark.querySelector("circle");
+  return [mark.classList[1], ring ? ["cx", "cy"].map((at) => Number(ring.getAttribute(at))) : []];
+}))"""
+
+
+def test_other_axes_move_all_marks(browser: Browser, data: tuple[Dataset, Dataset]) -> None:
+    vae = VAE("vae", latent_dim=5, epochs=1, seed=0).fit(data[0])
+    file = io.BytesIO()
+    Image.fromarray(data[0].x[9, 0]).save(file, "PNG")
+    with (
+        explorer.explore({"five": vae}, data, open_browser=False) as running,
+        opened(browser, running.url) as page,
+    ):
+        page.mouse.click(*middle(page, -0.2, -0.2))
+        page.mouse.click(*middle(page, 0.25, 0.15))
+        page.locator("#datum").fill("5")
+        page.locator("#datum").press("Enter")
+        page.evaluate(DROP, list(file.getvalue()))
+        page.get_by_role("button", name="Lasso").click()
+        page.mouse.move(*middle(page, -0.3, -0.3))
+        page.mouse.down()
+        for dx, dy in ((0.3, -0.3), (0.3, 0.3)):
+            page.mouse.move(*middle(page, dx, dy), steps=3)
+        page.mouse.up()
+        names = {"probe", "start", "end", "path", "step", "datum", "picture", "posterior", "lasso"}
+        until(lambda: set(page.evaluate(PLACES)) == names)
+        until(lambda: address(page, "end").size == 5)
+        box = map_of(page).bounding_box()
+        assert box
+        codes = vae.transform(data[0].x[[5, 9]])
+        points = {"start": address(page, "start"), "end": address(page, "end")}
+        points |= {"datum": codes[0], "picture": codes[1]}
+
+        def right(across: int, up: int) -> bool:
+            found, view = page.evaluate(PLACES), address(page, "view0")
+            for name, z in points.items():
+                x = box["width"] / 2 + (z[across] - view[0]) * view[2]
+                y = box["height"] / 2 - (z[up] - view[1]) * view[2]
+                if not np.allclose(found[name], [x, y], atol=2.5):
+                    return False
+            return True
+
+        until(lambda: right(0, 1))
+        page.get_by_label("across, five").select_option("z3")
+        until(lambda: right(2, 1))
+        page.get_by_label("up, five").select_option("z5")
+        until(lambda: right(2, 4))
+        assert set(page.evaluate(PLACES)) == names - {"lasso"}
+
+
 def address_of_five(page: Page) -> np.ndarray:
     until(lambda: address(page, "z").size == 5 and address(page, "z")[1] == pytest.approx(1.5))
     return address(page, "z")

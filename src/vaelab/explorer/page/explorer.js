@@ -143,7 +143,11 @@ export class Explorer {
     model.axes = axes;
     model.map.chosen = false;
     this.lay(index);
+    model.map.mark("lasso", null); // its corners are of a plane that is no longer shown
     this.remark();
+    this.datum.remark();
+    this.picture?.remark();
+    this.strip.update();
     this.noted();
   }
 

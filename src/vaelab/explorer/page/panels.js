@@ -110,6 +110,8 @@ export class DatumPanel {
   constructor(explorer) {
     this.explorer = explorer;
     this.index = -1;
+    /** @type {Datum|null} */
+    this.datum = null;
     this.body = el("div", {}, el("p", { class: "soft" }, "Point at a datum on a map."));
     this.number = el("input", {
       type: "number", id: "datum", min: "0", max: String(explorer.scene.count - 1), step: "1",
@@ -131,8 +133,17 @@ export class DatumPanel {
     this.load(this.index);
   }
 
+  /** Marks the datum on the maps. */
+  remark() {
+    const { models } = this.explorer;
+    this.datum?.models.forEach(({ z }, i) => {
+      models[i].map.mark("datum", [project(models[i].view, z)]);
+    });
+  }
+
   /** @param {number} index @param {Datum} datum */
   show(index, datum) {
+    this.datum = datum;
     const { scene, models, strip } = this.explorer;
     const called = this.explorer.called(index) && `, class ${this.explorer.called(index)}`;
     this.number.value = String(index);
@@ -143,9 +154,7 @@ export class DatumPanel {
       draw(picture, scene.shape, image);
       return captioned(models[i].name, picture);
     });
-    datum.models.forEach(({ z }, i) => {
-      models[i].map.mark("datum", [project(models[i].view, z)]);
-    });
+    this.remark();
     const ends = ["start", "end"].map((way, k) =>
       el("button", { type: "button", click: () => strip.pickDatum(k, index) }, `Use as ${way}`));
     this.body.replaceChildren(
