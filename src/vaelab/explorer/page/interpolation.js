@@ -3,7 +3,8 @@
 import { brief } from "vaelab/address.js";
 import { el, fixed, newest, save, spoken } from "vaelab/dom.js";
 import { captioned, panel } from "vaelab/panels.js";
-import { canvas, draw, extent, png, size } from "vaelab/pixels.js";
+import { canvas, draw, extent, png } from "vaelab/pixels.js";
+import { product } from "vaelab/shapes.js";
 import { project } from "vaelab/space.js";
 
 /** @typedef {import("vaelab/explorer.js").Explorer} Explorer */
@@ -123,7 +124,7 @@ export class InterpolationPanel {
   /** Shows the image nearest to a share of the way. @param {number} share */
   frame(share) {
     const { scene, models } = this.explorer;
-    const each = size(scene.shape);
+    const each = product(scene.shape);
     for (const [index, { z, values }] of this.strips) {
       const points = chunks(z, models[index].dim);
       const at = Math.round(share * (points.length - 1));

@@ -1,7 +1,8 @@
 // Beside the maps: the current point decoded, the datum under the pointer, the nearest data.
 
 import { el, fixed, newest, spoken } from "vaelab/dom.js";
-import { canvas, draw, size } from "vaelab/pixels.js";
+import { canvas, draw } from "vaelab/pixels.js";
+import { product } from "vaelab/shapes.js";
 import { project } from "vaelab/space.js";
 
 /** @typedef {import("vaelab/explorer.js").Explorer} Explorer */
@@ -188,7 +189,7 @@ export class NeighboursPanel {
       if (scene.can.hover === "none") return;
       const { indices, distances } = await backend.nearest(active, models[active].z, NEAREST);
       const values = await backend.images(indices);
-      const each = size(scene.shape);
+      const each = product(scene.shape);
       this.row.replaceChildren(...Array.from(indices, (index, k) => {
         const called = explorer.called(index) || `#${index}`;
         const picture = canvas(scene.shape, `Datum ${index}, ${called}`);

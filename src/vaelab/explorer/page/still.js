@@ -2,6 +2,7 @@
 
 import { build } from "vaelab/decoder.js";
 import { Pictures, bytes, floats } from "vaelab/embedded.js";
+import { product } from "vaelab/shapes.js";
 
 /** @typedef {import("vaelab/types.js").Backend} Backend */
 /** @typedef {import("vaelab/types.js").Pixels} Pixels */
@@ -350,9 +351,4 @@ function identity(dim) {
   const out = new Float32Array(dim * dim);
   for (let d = 0; d < dim; d++) out[d * dim + d] = 1;
   return out;
-}
-
-/** @param {number[]} sizes */
-function product(sizes) {
-  return sizes.reduce((a, b) => a * b, 1);
 }
