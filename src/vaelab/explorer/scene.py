@@ -26,14 +26,14 @@ Progress = Callable[[int, int], object]
 
 KINDS = ("straight", "geodesic")
 
-ENCODED, DECODED = 8192, 32
-"""How many data are encoded, and decoded for a length, at once."""
+ENCODED = 8192
+"""How many data are encoded at once."""
 MOST_DATA, MOST_NUMBERS, MOST_ELEMENTS = 1024, 65_536, 2**24
 """At most how many data, latent coordinates, and elements of data are asked for at once."""
 FARTHEST = 1e6
 """Latent coordinates lie within this distance of 0; codes of data are nowhere nearly as far."""
-FRAMES, FINE = 256, 192
-"""At most how many points a path or a GIF has, and in how many pieces a length is taken."""
+FRAMES = 256
+"""At most how many points a path or a GIF has."""
 
 
 class Nearest(NamedTuple):
@@ -272,11 +272,7 @@ class Scene:
         vae = self._vaes[model].model_
         if checks.choice("kind", kind, KINDS) == "geodesic":
             return geodesics.shortest(vae, *ends, self.codes[model].loc, steps=steps, seed=0)
-        fine, length = latent.path(*ends, FINE + 1), 0.0
-        for rows in pieces(FINE, DECODED):
-            images = latent.decode(vae, fine[rows.start : rows.stop + 1])
-            steps_taken = np.diff(images.reshape(len(images), -1), axis=0)
-            length += float(np.linalg.norm(steps_taken.astype(np.float64), axis=1).sum())
+        length = geodesics.measured(vae, np.stack(ends)).length
         return geodesics.Path(latent.path(*ends, steps), length, length)
 
     def figure(self, model: int, name: str) -> np.ndarray:
