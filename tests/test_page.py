@@ -100,6 +100,12 @@ def middle(page: Page, dx: float = 0.0, dy: float = 0.0, model: int = 0) -> tupl
     return box["x"] + box["width"] * (0.5 + dx), box["y"] + box["height"] * (0.5 + dy)
 
 
+def two_clicks(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Chooses the ends of an interpolation on the first map, in shares of its size."""
+    for place in (start, end):
+        page.mouse.click(*middle(page, *place))
+
+
 def spoken(page: Page) -> np.ndarray:
     """The point that the status says."""
     text = page.get_by_role("status").first.inner_text()
@@ -254,8 +260,7 @@ def test_zoom_keeps_what_is_under_the_pointer_and_panning_moves_it(page: Page) -
 
 
 def test_two_clicks_are_the_ends_of_the_interpolation(page: Page, models: dict[str, VAE]) -> None:
-    page.mouse.click(*middle(page, -0.2, -0.2))
-    page.mouse.click(*middle(page, 0.25, 0.15))
+    two_clicks(page, (-0.2, -0.2), (0.25, 0.15))
     until(lambda: strip(page).count() == 1)
     until(lambda: len(address(page, "end")) == 2)
     start, end = address(page, "start"), address(page, "end")
@@ -270,8 +275,7 @@ def test_two_clicks_are_the_ends_of_the_interpolation(page: Page, models: dict[s
 
 
 def test_an_end_can_be_dragged(page: Page, models: dict[str, VAE]) -> None:
-    page.mouse.click(*middle(page, -0.2, -0.2))
-    page.mouse.click(*middle(page, 0.25, 0.15))
+    two_clicks(page, (-0.2, -0.2), (0.25, 0.15))
     until(lambda: len(address(page, "end")) == 2)
     start, end, view = (address(page, name) for name in ("start", "end", "view0"))
     page.mouse.move(*middle(page, 0.25, 0.15))
@@ -392,8 +396,7 @@ def test_keys_do_what_the_pointer_does(page: Page) -> None:
 
 def test_the_address_brings_back_what_was_shown(browser: Browser, page: Page) -> None:
     page.get_by_role("button", name="top", exact=True).click()
-    page.mouse.click(*middle(page, -0.2, -0.2))
-    page.mouse.click(*middle(page, 0.25, 0.15))
+    two_clicks(page, (-0.2, -0.2), (0.25, 0.15))
     page.mouse.wheel(0, -300)
     typed(page, 0.5, 0.2)
     until(lambda: near(address(page, "hidden"), [2]) and near(address(page, "z"), [0.5, 0.2]))
@@ -470,8 +473,7 @@ def test_density_and_backdrop_are_drawn(page: Page) -> None:
 
 
 def test_the_animation_plays(page: Page) -> None:
-    page.mouse.click(*middle(page, -0.3, -0.3))
-    page.mouse.click(*middle(page, 0.3, 0.3))
+    two_clicks(page, (-0.3, -0.3), (0.3, 0.3))
     frame = page.locator("canvas.frame").first
     frame.wait_for()
     first = grey(frame)
@@ -481,8 +483,7 @@ def test_the_animation_plays(page: Page) -> None:
 
 
 def test_the_strip_is_saved(page: Page) -> None:
-    page.mouse.click(*middle(page, -0.3, -0.3))
-    page.mouse.click(*middle(page, 0.3, 0.3))
+    two_clicks(page, (-0.3, -0.3), (0.3, 0.3))
     until(lambda: strip(page).count() == 1)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save PNG").click()
@@ -493,8 +494,7 @@ def test_the_strip_is_saved(page: Page) -> None:
 
 
 def test_the_strip_is_saved_as_an_animation(server: Page) -> None:
-    server.mouse.click(*middle(server, -0.3, -0.3))
-    server.mouse.click(*middle(server, 0.3, 0.3))
+    two_clicks(server, (-0.3, -0.3), (0.3, 0.3))
     until(lambda: strip(server).count() == 1)
     with server.expect_download() as download:
         server.get_by_role("button", name="Save GIF").click()
@@ -504,8 +504,7 @@ def test_the_strip_is_saved_as_an_animation(server: Page) -> None:
 
 
 def test_the_geodesic_is_no_longer_than_the_straight_line(server: Page) -> None:
-    server.mouse.click(*middle(server, -0.4, -0.1))
-    server.mouse.click(*middle(server, 0.4, 0.2))
+    two_clicks(server, (-0.4, -0.1), (0.4, 0.2))
     until(lambda: strip(server).count() == 1)
     straight = grey(strip(server))
     server.locator("#path").select_option("geodesic")
@@ -616,8 +615,7 @@ def test_other_axes_move_all_marks(browser: Browser, data: tuple[Dataset, Datase
         explorer.explore({"five": vae}, data, open_browser=False) as running,
         opened(browser, running.url) as page,
     ):
-        page.mouse.click(*middle(page, -0.2, -0.2))
-        page.mouse.click(*middle(page, 0.25, 0.15))
+        two_clicks(page, (-0.2, -0.2), (0.25, 0.15))
         page.locator("#datum").fill("5")
         page.locator("#datum").press("Enter")
         page.evaluate(DROP, list(file.getvalue()))

@@ -100,8 +100,9 @@ export class InterpolationPanel {
     this.tell();
     this.rows.replaceChildren(...[...this.strips].map(([index, strip]) => {
       const name = models[index].name;
-      const [first, last] = [chunks(strip.z, models[index].dim)[0], chunks(strip.z, models[index].dim)[steps - 1]];
-      const picture = canvas(scene.shape, `Interpolation by ${name} from ${spoken(first)} to ${spoken(last)}`, steps);
+      const points = chunks(strip.z, models[index].dim);
+      const [first, last] = [points[0], points[steps - 1]].map((z) => spoken(z));
+      const picture = canvas(scene.shape, `Interpolation by ${name} from ${first} to ${last}`, steps);
       picture.dataset.model = String(index);
       draw(picture, scene.shape, strip.values, steps);
       const frame = canvas(scene.shape, `Frame of the interpolation by ${name}`);
