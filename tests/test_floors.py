@@ -24,7 +24,7 @@ FLOORS = {
         "tensors",
         "trackers",
     ],
-    2: ["distributions", "inputs", "networks", "shuffling"],
+    2: ["distributions", "graphs", "inputs", "networks", "shuffling"],
     3: ["conditioning", "likelihoods", "posteriors", "priors"],
     4: ["model"],
     5: ["latent", "objectives"],

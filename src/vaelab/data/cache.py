@@ -2,8 +2,9 @@
 
 The cache is `folders/<key>` below `root()`: `images.npy`, the data that could be read, and
 `meta.json`, what they are of and which could not be read. What is in a key is decided by the
-reader, so that other data never have the same. `clean` removes what is there; anyone else may too,
-at any time: it is then converted again.
+reader, so that other data never have the same. Beside it, `computed/<name>` holds what is long in
+the computing. `clean` removes what is there; anyone else may too, at any time: it is then converted
+or computed again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +26,10 @@ from vaelab.data.rows import told
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ARRAY", "Cached", "Converted", "clean", "converted", "kept", "root"]
+__all__ = ["ARRAY", "Cached", "Converted", "clean", "computed", "converted", "kept", "root"]
 
 ARRAY, META = "images.npy", "meta.json"
+COMPUTED = "computed"
 
 
 class Converted(NamedTuple):
@@ -43,7 +46,7 @@ class Cached:
     Attributes:
         source: What they were converted from.
         size: Bytes on the disk.
-        path: The folder in the cache.
+        path: The folder or file in the cache.
     """
 
     source: str
@@ -137,8 +140,50 @@ def _opened(folder: Path, count: int) -> tuple[np.ndarray, Converted] | None:
     return (data, done) if usual and len(data) == reasons.count(None) else None
 
 
+def computed(name: str, compute: Callable[[], bytes], whole: Callable[[bytes], bool]) -> bytes:
+    """The content of a file of the cache that holds what is long in the computing.
+
+    One process computes it while others that want it wait. A cache that cannot be written is told
+    in a `VaelabWarning`.
+
+    Arguments:
+        name: Name of the file: what tells this content from all other.
+        compute: Gives the content.
+        whole: Whether a content is whole; what is not is computed again.
+    """
+    from filelock import FileLock
+
+    path = root() / COMPUTED / name
+    lock = FileLock(_lock(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        _tell_unkept(path, error)
+        return compute()
+    with lock:
+        content = path.read_bytes() if path.is_file() else b""
+        if content and whole(content):
+            return content
+        content = compute()
+        try:
+            files.write_atomically(path, content)
+        except OSError as error:
+            _tell_unkept(path, error)
+        return content
+
+
+def _tell_unkept(path: Path, error: OSError) -> None:
+    warnings.warn(
+        f"{told(path.parent)}: cannot be written ({error.strerror or error}), so what was computed "
+        "is not kept; set VAELAB_CACHE to a folder that can.",
+        checks.VaelabWarning,
+        stacklevel=4,
+    )
+
+
 def converted() -> list[Cached]:
-    """What the cache holds of one's own data, the largest first; data sets by name are not there.
+    """What the cache holds of one's own data, and what was computed of any, the largest first.
 
     >>> all(one.size >= 0 for one in converted())
     True
@@ -148,6 +193,9 @@ def converted() -> list[Cached]:
         if folder.is_dir():
             size = sum(path.stat().st_size for path in folder.iterdir())
             found.append(Cached(_source(folder), size, folder))
+    for path in (root() / COMPUTED).glob("[!.]*"):
+        what, _, _ = path.stem.rpartition("-")
+        found.append(Cached(f"data: {what.replace('-', ' ')}", path.stat().st_size, path))
     return sorted(found, key=lambda one: (-one.size, one.source, one.path.name))
 
 
@@ -165,7 +213,7 @@ def clean() -> list[Cached]:
     ends, where the system allows that, as Linux and macOS do.
 
     Raises:
-        OSError: A folder cannot be removed.
+        OSError: A folder or file cannot be removed.
     """
     from filelock import FileLock, Timeout
 
@@ -174,7 +222,10 @@ def clean() -> list[Cached]:
         try:
             with FileLock(_lock(one.path), timeout=0):
                 _remove_parts(one.path)
-                shutil.rmtree(one.path)
+                if one.path.is_dir():
+                    shutil.rmtree(one.path)
+                else:
+                    one.path.unlink()
                 removed.append(one)
         except Timeout:
             continue
