@@ -314,6 +314,7 @@ def test_points_labels_figures_and_codes_are_those_of_the_data(
         "geodesic": False,
         "gif": False,
         "axes": True,
+        "edges": "some",
         "hover": "all",
         "decode": "exact",
     }

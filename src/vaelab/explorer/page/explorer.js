@@ -3,6 +3,7 @@
 import { read, write } from "vaelab/address.js";
 import { graded, palette, parsed, quantiles } from "vaelab/colours.js";
 import { el, newest, spoken } from "vaelab/dom.js";
+import { Edges } from "vaelab/edges.js";
 import { LatentMap } from "vaelab/map.js";
 import { density } from "vaelab/nearby.js";
 import { image } from "vaelab/pixels.js";
@@ -59,6 +60,7 @@ export class Explorer {
     this.noted = later(300, () => write(this));
     /** @type {Map<number, Tiles>} */
     this.tiles = new Map();
+    this.edges = new Edges(this);
     this.point = new PointPanel(this);
     this.datum = new DatumPanel(this);
     this.neighbours = new NeighboursPanel(this);
@@ -78,7 +80,7 @@ export class Explorer {
     const dock = el("div", { class: "dock" }, this.point.element, this.datum.element,
       this.neighbours.element);
     const below = el("div", { class: "below" }, this.region.element, this.picture?.element ?? null);
-    const stage = el("div", { class: "stage" }, this.toolbar.element, maps, this.wrong, this.status,
+    const stage = el("div", { class: "stage" }, this.toolbar.element, this.edges.note, maps, this.wrong, this.status,
       this.strip.element, below);
     this.root.classList.add("vaelab");
     this.listen();
@@ -90,6 +92,7 @@ export class Explorer {
     if (this.scene.figures.includes(this.state.colour)) await this.toolbar.choose(this.state.colour);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
     this.root.dataset.ready = "true";
+    if (this.edges.on) await this.edges.toggle(true); // it may take a minute
   }
 
   /** Shows what goes wrong, until all is well again. */
@@ -146,6 +149,7 @@ export class Explorer {
     model.map.mark("lasso", null); // its corners are of a plane that is no longer shown
     this.remark();
     this.datum.remark();
+    this.edges.point(this.edges.datum);
     this.picture?.remark();
     this.strip.update();
     this.noted();
@@ -237,6 +241,7 @@ export class Explorer {
   async rested() {
     this.noted();
     this.neighbours.follow();
+    this.edges.follow(false);
     if (this.backdrop) for (const model of this.models) await this.drawBackdrop(model);
   }
 
@@ -267,6 +272,7 @@ export class Explorer {
       model.map.paint(new Uint8Array(colours.buffer));
       this.toolbar.scale(model.index, values ? [low, high] : null);
     }
+    this.edges.follow(true);
     this.noted();
   }
 

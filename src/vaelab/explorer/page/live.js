@@ -206,6 +206,11 @@ export class Live {
     return new Float32Array(await (await this.fetch("figure", { model, name })).arrayBuffer());
   }
 
+  /** @returns {Promise<{ends: Uint32Array, each: number}>} */
+  async edges() {
+    return { ends: new Uint32Array(await (await this.fetch("edges", {})).arrayBuffer()), each: 0 };
+  }
+
   /**
    * @param {number} model
    * @param {Float32Array} z

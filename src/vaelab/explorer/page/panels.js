@@ -119,6 +119,7 @@ export class DatumPanel {
       change: () => this.hover(Number(this.number.value)),
     });
     this.element = panel("Datum", el("label", { for: "datum" }, "number ", this.number), this.body,
+      explorer.edges.near,
       explorer.scene.can.hover === "some"
         ? el("p", { class: "soft" }, "This page carries a random part of the data.") : null);
     this.load = newest(async (/** @type {number} */ index) => {
@@ -131,6 +132,7 @@ export class DatumPanel {
     const { count } = this.explorer.scene;
     if (!(index >= 0 && index < count) || index === this.index) return;
     this.index = Math.floor(index);
+    this.explorer.edges.point(this.index);
     this.load(this.index);
   }
 

@@ -53,6 +53,10 @@ export function toolbar(explorer) {
     explorer.density = on;
     await explorer.recolour();
   });
+  const edges = switched("edges", "Neighbours", async (on) => {
+    explorer.noted();
+    await explorer.edges.toggle(on);
+  });
   const backdrop = switched("backdrop", "Decoded backdrop", async (on) => {
     explorer.backdrop = on;
     explorer.atRest();
@@ -74,7 +78,8 @@ export function toolbar(explorer) {
     el("label", { for: "colour" }, "Colour by ", colour),
     legend.length ? el("div", { class: "legend", role: "group", "aria-label": "Classes" }, ...legend)
       : null,
-    el("div", { class: "switches" }, density, images ? backdrop : null, lasso,
+    el("div", { class: "switches" }, density,
+      scene.can.edges === "none" ? null : edges, images ? backdrop : null, lasso,
       alike ? linked : null, fit, theme(explorer), help()));
 
   return {
@@ -127,8 +132,10 @@ export function toolbar(explorer) {
       explorer.density = state.density;
       explorer.backdrop = state.backdrop && images;
       explorer.linked = !state.unlinked;
+      explorer.edges.on = state.edges && scene.can.edges !== "none";
       for (const [button, on] of /** @type {[HTMLElement, boolean][]} */ ([
         [density, explorer.density], [backdrop, explorer.backdrop], [linked, !state.unlinked],
+        [edges, explorer.edges.on],
       ])) {
         button.setAttribute("aria-pressed", String(on));
       }
