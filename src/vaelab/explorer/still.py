@@ -1,4 +1,4 @@
-"""What a page without a server carries: points, pictures and decoders, as text within a budget.
+"""What a page without a server carries, as text within a budget: points, pictures, decoders, edges.
 
 Numbers travel as base64: codes as whole numbers of 16 bits over their range, so they are within
 1/131,070 of it; figures likewise; posterior scales by their logarithms in 8 bits. Weights of
@@ -35,7 +35,7 @@ from vaelab.tensors import to_float
 
 __all__ = ["BUDGET", "embedded"]
 
-BUDGET = 10_500_000
+BUDGET = 11_100_000
 """Characters that a page carries by default; figures as PNG come on top of them."""
 
 PROBED = 512
