@@ -92,7 +92,7 @@ export class Explorer {
     if (this.scene.figures.includes(this.state.colour)) await this.toolbar.choose(this.state.colour);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
     this.root.dataset.ready = "true";
-    if (this.edges.on) await this.edges.toggle(true); // it may take a minute
+    if (this.edges.on) this.edges.toggle(true); // not waited for: it may take a minute
   }
 
   /** Shows what goes wrong, until all is well again. */
