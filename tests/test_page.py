@@ -100,6 +100,12 @@ def middle(page: Page, dx: float = 0.0, dy: float = 0.0, model: int = 0) -> tupl
     return box["x"] + box["width"] * (0.5 + dx), box["y"] + box["height"] * (0.5 + dy)
 
 
+def two_clicks(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Chooses the ends of an interpolation on the first map, in shares of its size."""
+    for place in (start, end):
+        page.mouse.click(*middle(page, *place))
+
+
 def spoken(page: Page) -> np.ndarray:
     """The point that the status says."""
     text = page.get_by_role("status").first.inner_text()
@@ -254,8 +260,7 @@ def test_zoom_keeps_what_is_under_the_pointer_and_panning_moves_it(page: Page) -
 
 
 def test_two_clicks_are_the_ends_of_the_interpolation(page: Page, models: dict[str, VAE]) -> None:
-    page.mouse.click(*middle(page, -0.2, -0.2))
-    page.mouse.click(*middle(page, 0.25, 0.15))
+    two_clicks(page, (-0.2, -0.2), (0.25, 0.15))
     until(lambda: strip(page).count() == 1)
     until(lambda: len(address(page, "end")) == 2)
     start, end = address(page, "start"), address(page, "end")
@@ -270,8 +275,7 @@ def test_two_clicks_are_the_ends_of_the_interpolation(page: Page, models: dict[s
 
 
 def test_an_end_can_be_dragged(page: Page, models: dict[str, VAE]) -> None:
-    page.mouse.click(*middle(page, -0.2, -0.2))
-    page.mouse.click(*middle(page, 0.25, 0.15))
+    two_clicks(page, (-0.2, -0.2), (0.25, 0.15))
     until(lambda: len(address(page, "end")) == 2)
     start, end, view = (address(page, name) for name in ("start", "end", "view0"))
     page.mouse.move(*middle(page, 0.25, 0.15))
@@ -392,8 +396,7 @@ def test_keys_do_what_the_pointer_does(page: Page) -> None:
 
 def test_the_address_brings_back_what_was_shown(browser: Browser, page: Page) -> None:
     page.get_by_role("button", name="top", exact=True).click()
-    page.mouse.click(*middle(page, -0.2, -0.2))
-    page.mouse.click(*middle(page, 0.25, 0.15))
+    two_clicks(page, (-0.2, -0.2), (0.25, 0.15))
     page.mouse.wheel(0, -300)
     typed(page, 0.5, 0.2)
     until(lambda: near(address(page, "hidden"), [2]) and near(address(page, "z"), [0.5, 0.2]))
@@ -407,6 +410,37 @@ def test_the_address_brings_back_what_was_shown(browser: Browser, page: Page) ->
         until(lambda: near(address(again, "view0"), address(page, "view0"), 0.01))
         button = again.get_by_role("button", name="top", exact=True)
         assert button.get_attribute("aria-pressed") == "false"
+
+
+PAINTS = """async (hash) => {
+  const { mount } = await import("vaelab/explorer.js");
+  const { LatentMap } = await import("vaelab/map.js");
+  const { Live } = await import("vaelab/live.js");
+  let paints = 0;
+  const { paint } = LatentMap.prototype;
+  LatentMap.prototype.paint = function (colours) {
+    paints++;
+    paint.call(this, colours);
+  };
+  location.hash = hash;
+  const root = document.body.appendChild(document.createElement("div"));
+  const { density, hidden, colour, linked } = await mount(root, await Live.connect(location.href));
+  root.remove();
+  return { paints, density, hidden: [...hidden], colour, linked };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("said", "colour", "paints"),
+    [("", "class", 3), ("colour=none", "none", 3), ("colour=elbo", "elbo", 6)],
+)
+def test_each_map_is_painted_once_at_the_start(
+    server: Page, said: str, colour: str, paints: int
+) -> None:
+    plain = {"paints": paints, "density": False, "hidden": [], "colour": colour, "linked": True}
+    assert server.evaluate(PAINTS, said) == plain
+    found = server.evaluate(PAINTS, f"{said}&density&hidden=1,2&unlinked")
+    assert found == plain | {"density": True, "hidden": [1, 2], "linked": False}
 
 
 def test_points_are_coloured_by_a_figure(page: Page) -> None:
@@ -439,8 +473,7 @@ def test_density_and_backdrop_are_drawn(page: Page) -> None:
 
 
 def test_the_animation_plays(page: Page) -> None:
-    page.mouse.click(*middle(page, -0.3, -0.3))
-    page.mouse.click(*middle(page, 0.3, 0.3))
+    two_clicks(page, (-0.3, -0.3), (0.3, 0.3))
     frame = page.locator("canvas.frame").first
     frame.wait_for()
     first = grey(frame)
@@ -450,8 +483,7 @@ def test_the_animation_plays(page: Page) -> None:
 
 
 def test_the_strip_is_saved(page: Page) -> None:
-    page.mouse.click(*middle(page, -0.3, -0.3))
-    page.mouse.click(*middle(page, 0.3, 0.3))
+    two_clicks(page, (-0.3, -0.3), (0.3, 0.3))
     until(lambda: strip(page).count() == 1)
     with page.expect_download() as download:
         page.get_by_role("button", name="Save PNG").click()
@@ -462,8 +494,7 @@ def test_the_strip_is_saved(page: Page) -> None:
 
 
 def test_the_strip_is_saved_as_an_animation(server: Page) -> None:
-    server.mouse.click(*middle(server, -0.3, -0.3))
-    server.mouse.click(*middle(server, 0.3, 0.3))
+    two_clicks(server, (-0.3, -0.3), (0.3, 0.3))
     until(lambda: strip(server).count() == 1)
     with server.expect_download() as download:
         server.get_by_role("button", name="Save GIF").click()
@@ -473,8 +504,7 @@ def test_the_strip_is_saved_as_an_animation(server: Page) -> None:
 
 
 def test_the_geodesic_is_no_longer_than_the_straight_line(server: Page) -> None:
-    server.mouse.click(*middle(server, -0.4, -0.1))
-    server.mouse.click(*middle(server, 0.4, 0.2))
+    two_clicks(server, (-0.4, -0.1), (0.4, 0.2))
     until(lambda: strip(server).count() == 1)
     straight = grey(strip(server))
     server.locator("#path").select_option("geodesic")
@@ -569,6 +599,56 @@ def test_many_dimensions_have_axes_and_sliders(
         z = address_of_five(page)
         assert z[1] == pytest.approx(1.5)
         until(lambda: alike(grey(decoded(page)), vae.inverse_transform([z]), page))
+
+
+PLACES = """() => Object.fromEntries([...document.querySelectorAll(".map .mark")].map((mark) => {
+  const ring = mark.querySelector("circle");
+  return [mark.classList[1], ring ? ["cx", "cy"].map((at) => Number(ring.getAttribute(at))) : []];
+}))"""
+
+
+def test_other_axes_move_all_marks(browser: Browser, data: tuple[Dataset, Dataset]) -> None:
+    vae = VAE("vae", latent_dim=5, epochs=1, seed=0).fit(data[0])
+    file = io.BytesIO()
+    Image.fromarray(data[0].x[9, 0]).save(file, "PNG")
+    with (
+        explorer.explore({"five": vae}, data, open_browser=False) as running,
+        opened(browser, running.url) as page,
+    ):
+        two_clicks(page, (-0.2, -0.2), (0.25, 0.15))
+        page.locator("#datum").fill("5")
+        page.locator("#datum").press("Enter")
+        page.evaluate(DROP, list(file.getvalue()))
+        page.get_by_role("button", name="Lasso").click()
+        page.mouse.move(*middle(page, -0.3, -0.3))
+        page.mouse.down()
+        for dx, dy in ((0.3, -0.3), (0.3, 0.3)):
+            page.mouse.move(*middle(page, dx, dy), steps=3)
+        page.mouse.up()
+        names = {"probe", "start", "end", "path", "step", "datum", "picture", "posterior", "lasso"}
+        until(lambda: set(page.evaluate(PLACES)) == names)
+        until(lambda: address(page, "end").size == 5)
+        box = map_of(page).bounding_box()
+        assert box
+        codes = vae.transform(data[0].x[[5, 9]])
+        points = {"start": address(page, "start"), "end": address(page, "end")}
+        points |= {"datum": codes[0], "picture": codes[1]}
+
+        def right(across: int, up: int) -> bool:
+            found, view = page.evaluate(PLACES), address(page, "view0")
+            for name, z in points.items():
+                x = box["width"] / 2 + (z[across] - view[0]) * view[2]
+                y = box["height"] / 2 - (z[up] - view[1]) * view[2]
+                if not np.allclose(found[name], [x, y], atol=2.5):
+                    return False
+            return True
+
+        until(lambda: right(0, 1))
+        page.get_by_label("across, five").select_option("z3")
+        until(lambda: right(2, 1))
+        page.get_by_label("up, five").select_option("z5")
+        until(lambda: right(2, 4))
+        assert set(page.evaluate(PLACES)) == names - {"lasso"}
 
 
 def address_of_five(page: Page) -> np.ndarray:

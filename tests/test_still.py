@@ -78,7 +78,7 @@ def document(fragment: str) -> str:
     kind = "data:text/javascript;base64,"
     names = {
         f"vaelab/{name}.js": kind + base64.b64encode((folder / f"{name}.js").read_bytes()).decode()
-        for name in ("still", "decoder", "embedded", "types")
+        for name in ("still", "decoder", "embedded", "shapes", "types")
     }
     start = 'import { Still } from "vaelab/still.js"; window.b = await Still.open(document);'
     return (
@@ -314,6 +314,7 @@ def test_points_labels_figures_and_codes_are_those_of_the_data(
         "geodesic": False,
         "gif": False,
         "axes": True,
+        "edges": "some",
         "hover": "all",
         "decode": "exact",
     }

@@ -12,7 +12,7 @@ from vaelab import checks, latent
 from vaelab.latent import device_of
 from vaelab.model import Model
 
-__all__ = ["Path", "shortest"]
+__all__ = ["Measured", "Path", "measured", "shortest"]
 
 NODES, NEIGHBOURS = 2_000, 6
 """At most how many codes the graph joins, and each to how many of the nearest at least."""
@@ -43,6 +43,41 @@ class Path(NamedTuple):
     points: np.ndarray
     length: float
     straight: float
+
+
+class Measured(NamedTuple):
+    """A path in 192 pieces, as the decoder measures it.
+
+    Attributes:
+        points: `(193, D)`, `float32`, both ends included, at equal distances in the latent space.
+        along: How far along its decoded image each point lies, `(193,)`, in the data's units.
+    """
+
+    points: np.ndarray
+    along: np.ndarray
+
+    @property
+    def length(self) -> float:
+        """Decoded length of the path, in the data's units."""
+        return float(self.along[-1])
+
+
+def measured(model: Model, knots: np.ndarray) -> Measured:
+    """The decoded length of the line through latent points `(K, D)`, K at least 2.
+
+    It is that of the polygon through the images of 193 points of the line.
+
+    >>> from vaelab.recipes import linear
+    >>> measured(linear((4,)).model(), np.zeros((2, 2), np.float32)).length
+    0.0
+    """
+    points = _evenly(knots, np.linspace(0, 1, FINE + 1))
+    along = np.zeros(FINE + 1)
+    size = _rows(model)
+    for begin in range(0, FINE, size):
+        images = latent.decode(model, points[begin : begin + size + 1])
+        along[begin + 1 : begin + len(images)] = _norms(np.diff(images, axis=0))
+    return Measured(points, np.cumsum(along))
 
 
 def shortest(
@@ -102,36 +137,15 @@ def shortest(
 
     line = latent.path(first, last, KNOTS + 1)
     around = _evenly(_through(model, nodes), np.linspace(0, 1, KNOTS + 1))
-    straight = _measured(model, line)
+    straight = measured(model, line)
     best = straight
     for knots in (around, _smoothed(model, around), _smoothed(model, line)):
-        found = _measured(model, knots)
+        found = measured(model, knots)
         if found.length < min(best.length, WORTH * straight.length):
             best = found
     points = _evenly(best.points, np.linspace(0, 1, steps), best.along)
     points[0], points[-1] = first, last
     return Path(points, best.length, straight.length)
-
-
-class _Measured(NamedTuple):
-    """A path in fine pieces, `(FINE + 1, D)`, and how far along its image each point lies."""
-
-    points: np.ndarray
-    along: np.ndarray
-
-    @property
-    def length(self) -> float:
-        return float(self.along[-1])
-
-
-def _measured(model: Model, knots: np.ndarray) -> _Measured:
-    points = _evenly(knots, np.linspace(0, 1, FINE + 1))
-    along = np.zeros(FINE + 1)
-    size = _rows(model)
-    for begin in range(0, FINE, size):
-        images = latent.decode(model, points[begin : begin + size + 1])
-        along[begin + 1 : begin + len(images)] = _norms(np.diff(images, axis=0))
-    return _Measured(points, np.cumsum(along))
 
 
 def _evenly(points: np.ndarray, shares: np.ndarray, along: np.ndarray | None = None) -> np.ndarray:

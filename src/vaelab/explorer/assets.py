@@ -7,7 +7,7 @@ import html
 import json
 from importlib import resources
 
-__all__ = ["files", "import_map", "live_page", "modules"]
+__all__ = ["document", "files", "import_map", "live_page", "modules"]
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -15,17 +15,19 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="stylesheet" href="/page/style.css">
-<script type="importmap">{imports}</script>
-<script type="module" src="/page/main.js"></script>
 </head>
 <body class="explorer">
 <h1>{title}</h1>
-<div id="explorer"></div>
 <noscript>The explorer needs JavaScript; allow it for this page.</noscript>
+{body}
 </body>
 </html>
 """
+
+LIVE = """<link rel="stylesheet" href="/page/style.css">
+<div id="explorer"></div>
+<script type="importmap">{imports}</script>
+<script type="module" src="/page/main.js"></script>"""
 
 
 def files() -> dict[str, str]:
@@ -72,6 +74,11 @@ def import_map(*, inline: bool) -> str:
     return json.dumps({"imports": where}, separators=(",", ":"))
 
 
+def document(title: str, body: str) -> str:
+    """An HTML document that is called `title`, a text, and holds `body`, which is HTML."""
+    return PAGE.format(title=html.escape(title), body=body)
+
+
 def live_page(title: str) -> str:
     """The HTML document of a live explorer of what is called `title`."""
-    return PAGE.format(title=html.escape(title), imports=import_map(inline=False))
+    return document(title, LIVE.format(imports=import_map(inline=False)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from vaelab import files
 from vaelab.estimator import VAE
 from vaelab.explorer import assets, still
+from vaelab.explorer.judging import FIGURES
 from vaelab.explorer.scene import Scene
 from vaelab.metrics import PerDatum
 from vaelab.records import Dataset
@@ -25,21 +25,6 @@ import {{ start }} from "vaelab/start.js";
 import {{ Still }} from "vaelab/still.js";
 start(() => Still.open(document));
 </script>"""
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-</head>
-<body class="explorer">
-<h1>{title}</h1>
-<noscript>The explorer needs JavaScript; allow it for this page.</noscript>
-{part}
-</body>
-</html>
-"""
 
 
 def part(models: Mapping[str, VAE], sets: Sequence[Dataset], *, budget: int = still.BUDGET) -> str:
@@ -57,9 +42,7 @@ def part(models: Mapping[str, VAE], sets: Sequence[Dataset], *, budget: int = st
     scene = Scene(models, *sets)
     figures = {}
     for place, name in enumerate(models):
-        elbo, rate, distortion = (
-            scene.judge.figure(place, f) for f in ("elbo", "rate", "distortion")
-        )
+        elbo, rate, distortion = (scene.judge.figure(place, figure) for figure in FIGURES)
         figures[name] = PerDatum(-elbo, rate, distortion)
     codes = dict(zip(models, scene.codes, strict=True))
     return PART.format(
@@ -81,5 +64,5 @@ def save(path: str | os.PathLike[str], models: Mapping[str, VAE], sets: Sequence
         checks.DataError: Data that a model cannot take.
         OSError: The file cannot be written.
     """
-    title = html.escape(f"{sets[0].name}: {', '.join(models)}")
-    return files.write_atomically(Path(path), PAGE.format(title=title, part=part(models, sets)))
+    title = f"{sets[0].name}: {', '.join(models)}"
+    return files.write_atomically(Path(path), assets.document(title, part(models, sets)))

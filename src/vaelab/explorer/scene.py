@@ -11,7 +11,7 @@ import torch
 
 from vaelab import checks, geodesics, latent
 from vaelab.estimator import VAE
-from vaelab.explorer import maps, pictures
+from vaelab.explorer import edges, maps, pictures
 from vaelab.explorer.judging import FIGURES, Judge
 from vaelab.explorer.rows import NO_CLASS, Rows, pieces
 from vaelab.latent import Codes
@@ -26,14 +26,14 @@ Progress = Callable[[int, int], object]
 
 KINDS = ("straight", "geodesic")
 
-ENCODED, DECODED = 8192, 32
-"""How many data are encoded, and decoded for a length, at once."""
+ENCODED = 8192
+"""How many data are encoded at once."""
 MOST_DATA, MOST_NUMBERS, MOST_ELEMENTS = 1024, 65_536, 2**24
 """At most how many data, latent coordinates, and elements of data are asked for at once."""
 FARTHEST = 1e6
 """Latent coordinates lie within this distance of 0; codes of data are nowhere nearly as far."""
-FRAMES, FINE = 256, 192
-"""At most how many points a path or a GIF has, and in how many pieces a length is taken."""
+FRAMES = 256
+"""At most how many points a path or a GIF has."""
 
 
 class Nearest(NamedTuple):
@@ -127,6 +127,7 @@ class Scene:
         self.judge = Judge(self._vaes, self.rows)
         self._components: dict[int, maps.Components] = {}
         self._trees: dict[int, Any] = {}
+        self._edges: np.ndarray | None = None
 
     def _check_models(self) -> None:
         if not self.models:
@@ -192,6 +193,7 @@ class Scene:
                 "geodesic": True,
                 "gif": self.drawable,
                 "axes": True,
+                "edges": "all" if edges.possible(self.rows.sets) else "none",
                 "hover": "all",
                 "decode": "exact",
             },
@@ -225,6 +227,19 @@ class Scene:
         if model not in self._components and any(str(axis).startswith("pc") for axis in axes):
             self._components[model] = maps.principal(loc)
         return maps.view(loc, axes, self._components.get(model))
+
+    def edges(self, progress: Progress | None = None) -> np.ndarray:
+        """The edges of the data's neighbour graph: two ends each, `(E, 2)`, the strongest first.
+
+        The graph is worked out when it is first asked for, a minute for 70,000 images. Any one
+        thread may ask for it.
+
+        Raises:
+            checks.ArgumentError: The data are too many, or too large.
+        """
+        if self._edges is None:
+            self._edges = edges.strongest_first(edges.graph_of(self.rows, progress))
+        return self._edges
 
     def decode(self, model: int, z: object) -> np.ndarray:
         """Means of p(x|z) at points `(K, D)`, or `(K·D,)`: `(K, *shape)`."""
@@ -272,11 +287,7 @@ class Scene:
         vae = self._vaes[model].model_
         if checks.choice("kind", kind, KINDS) == "geodesic":
             return geodesics.shortest(vae, *ends, self.codes[model].loc, steps=steps, seed=0)
-        fine, length = latent.path(*ends, FINE + 1), 0.0
-        for rows in pieces(FINE, DECODED):
-            images = latent.decode(vae, fine[rows.start : rows.stop + 1])
-            steps_taken = np.diff(images.reshape(len(images), -1), axis=0)
-            length += float(np.linalg.norm(steps_taken.astype(np.float64), axis=1).sum())
+        length = geodesics.measured(vae, np.stack(ends)).length
         return geodesics.Path(latent.path(*ends, steps), length, length)
 
     def figure(self, model: int, name: str) -> np.ndarray:

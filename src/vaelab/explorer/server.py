@@ -80,6 +80,8 @@ class Site:
         self.title = f"{scene.facts['title']}: {', '.join(scene.models)}"
         self.quick = ThreadPoolExecutor(1, "vaelab-quick")
         self.slow = ThreadPoolExecutor(1, "vaelab-slow")
+        self.graph = ThreadPoolExecutor(1, "vaelab-graph")  # a minute: nothing waits for it
+        self.closed = False
         routes = [
             Route("/", self._page),
             Route("/page/{name}", self._file),
@@ -87,6 +89,7 @@ class Site:
             Route("/labels", self._labels),
             Route("/view", self._view),
             Route("/figure", self._figure),
+            Route("/edges", self._edges),
             Route("/place", self._place, methods=["POST"]),
             Route("/favicon.ico", self._nothing),
             WebSocketRoute("/ws", self._socket),
@@ -104,8 +107,11 @@ class Site:
         await self.app(scope, receive, send)
 
     def close(self) -> None:
-        """Gives up what waits to be computed; what is being computed comes to its end."""
-        for lane in (self.quick, self.slow):
+        """Gives up what waits to be computed, and the graph; what else is being computed comes to
+        its end.
+        """
+        self.closed = True
+        for lane in (self.quick, self.slow, self.graph):
             lane.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, lane: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
@@ -148,6 +154,15 @@ class Site:
         await self._through(self.scene.judge.figure_steps(model))
         figure = await self._run(self.slow, partial(self.scene.figure, model, name))
         return _raw(figure.astype("<f4").tobytes())
+
+    async def _edges(self, request: Request) -> Response:
+        ends = await self._run(self.graph, partial(self.scene.edges, self._go_on))
+        return _raw(ends.astype("<u4").tobytes())
+
+    def _go_on(self, done: int, count: int) -> None:
+        """Hears how far the graph is, and ends its computation when the server ends."""
+        if self.closed:
+            raise checks.ArgumentError(f"the explorer ended with {done} of {count} data compared.")
 
     async def _place(self, request: Request) -> Response:
         self.scene.check_drawable("a picture")

@@ -1,4 +1,4 @@
-"""What a page without a server carries: points, pictures and decoders, as text within a budget.
+"""What a page without a server carries, as text within a budget: points, pictures, decoders, edges.
 
 Numbers travel as base64: codes as whole numbers of 16 bits over their range, so they are within
 1/131,070 of it; figures likewise; posterior scales by their logarithms in 8 bits. Weights of
@@ -8,7 +8,6 @@ Pictures lie on WebP sheets, in the way that changes them least and fits.
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
 import math
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 
 from vaelab import checks, latent
 from vaelab.estimator import VAE
-from vaelab.explorer import sheets
+from vaelab.explorer import edges, sheets
+from vaelab.explorer.blobs import Blobs
 from vaelab.explorer.rows import NO_CLASS, pieces
 from vaelab.explorer.scene import Scene
 from vaelab.explorer.sheets import TEXT, Kind, Layout, sheet
@@ -35,7 +35,7 @@ from vaelab.tensors import to_float
 
 __all__ = ["BUDGET", "embedded"]
 
-BUDGET = 10_500_000
+BUDGET = 11_100_000
 """Characters that a page carries by default; figures as PNG come on top of them."""
 
 PROBED = 512
@@ -97,9 +97,11 @@ def embedded(
     for what, known in (("latents", latents), ("figures", figures)):
         _check_known(what, known, models, total, every=what == "figures")
     probe = Scene(models, *(part.limited(PROBED) for part in sets))
-    blobs, share = _Blobs(), SPARE * budget / (2 * len(models))
+    blobs, share = Blobs(), SPARE * budget / (2 * len(models))
     decoders = [_decoder(probe, k, blobs, share) for k in range(len(models))]
-    kind, count = _fitting(probe, total, SPARE * budget - blobs.size, figures=bool(figures))
+    joined = edges.possible(sets)
+    each = 4 * len(models) * bool(figures) + edges.TAKEN * joined
+    kind, count = _fitting(probe, total, SPARE * budget - blobs.size, beside=each)
     if count < 1:
         raise checks.ArgumentError(
             f"budget = {budget:,}, but the decoders alone take {blobs.size:,} characters; "
@@ -122,44 +124,9 @@ def embedded(
             for k, (name, decoder) in enumerate(zip(models, decoders, strict=True))
         ],
         "images": None if kind is None else _sheets(_read(scene), len(rows), kind, blobs),
+        "edges": _edges(scene, blobs) if joined else None,
     }
     return blobs.html(document)
-
-
-class _Blobs:
-    """Arrays as text; what refers to one says its place and its type."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.texts))
-
-    def add(self, values: np.ndarray | bytes) -> dict[str, Any]:
-        kind = "bytes"
-        if isinstance(values, np.ndarray):
-            kind = values.dtype.name
-            values = values.astype(values.dtype.newbyteorder("<")).tobytes()
-        self.texts.append(base64.b64encode(values).decode())
-        return {"blob": len(self.texts) - 1, "type": kind}
-
-    def quantised(self, values: np.ndarray, kind: type[np.unsignedinteger]) -> dict[str, Any]:
-        """Columns `(N, K)` as whole numbers: a value is low + step × number, to half a step."""
-        values = np.asarray(values, np.float64)
-        low, high = values.min(0), values.max(0)
-        step = np.where(high > low, high - low, 1) / np.iinfo(kind).max
-        numbers = np.rint((values - low) / step).astype(kind)
-        return self.add(numbers) | {"low": low.tolist(), "step": step.tolist()}
-
-    def html(self, document: Mapping[str, Any]) -> str:
-        text = json.dumps(document, allow_nan=False).replace("<", "\\u003c")  # ends no element
-        parts = [f'<script type="application/json" id="vaelab-scene">{text}</script>']
-        parts += [
-            f'<script type="application/octet-stream" id="vaelab-blob-{k}">{text}</script>'
-            for k, text in enumerate(self.texts)
-        ]
-        return "\n".join(parts)
 
 
 def _check_known(
@@ -198,11 +165,14 @@ def _part(data: Dataset, rows: np.ndarray) -> Dataset:
     return replace(data, x=data.x[rows], y=y, factors=None, factor_names=())
 
 
-def _fitting(probe: Scene, total: int, left: float, *, figures: bool) -> tuple[Kind | None, int]:
-    """How pictures are stored, if data are any, and how many data fit."""
+def _fitting(probe: Scene, total: int, left: float, *, beside: int) -> tuple[Kind | None, int]:
+    """How pictures are stored, if data are any, and how many data fit.
+
+    `beside` is how many bytes a datum takes beside its picture, label, codes and scales.
+    """
     dims = sum(vae.model_.latent_dim for vae in probe.models.values())
     label = 1 + (len(probe.rows.classes) > NAMED)
-    each = TEXT * (label + 3 * dims + 4 * figures * len(probe.models))
+    each = TEXT * (label + 3 * dims + beside)
     left -= BESIDE + len(json.dumps(probe.facts))
     some = max(8, sheets.ELEMENTS // math.prod(probe.rows.shape))
     places = np.unique(np.linspace(0, probe.rows.count - 1, some).astype(int))
@@ -227,11 +197,12 @@ def _facts(
     hover = "none" if len(scene.rows.shape) == 1 else "all" if every else "some"
     exact = all("layers" in decoder for decoder in decoders)
     can: dict[str, Any] = {"upload": False, "geodesic": False, "gif": False, "axes": True}
+    can["edges"] = "none" if facts["can"]["edges"] == "none" else "some"
     can |= {"hover": hover, "decode": "exact" if exact else "lattice"}
     return facts | {"can": can, "figures": facts["figures"] if figures else []}
 
 
-def _labels(scene: Scene, blobs: _Blobs) -> dict[str, Any] | None:
+def _labels(scene: Scene, blobs: Blobs) -> dict[str, Any] | None:
     places = scene.labels()
     if places is None:
         return None
@@ -240,7 +211,7 @@ def _labels(scene: Scene, blobs: _Blobs) -> dict[str, Any] | None:
     return blobs.add(np.where(places == NO_CLASS, 255, places).astype(np.uint8))
 
 
-def _points(scene: Scene, model: int, blobs: _Blobs) -> dict[str, Any]:
+def _points(scene: Scene, model: int, blobs: Blobs) -> dict[str, Any]:
     """A model's codes, their scales, and the principal components of codes."""
     loc, scale = scene.codes[model]
     last = range(2, max(2, min(loc.shape[1], COMPONENTS)) + 1)
@@ -255,7 +226,7 @@ def _points(scene: Scene, model: int, blobs: _Blobs) -> dict[str, Any]:
 
 
 def _figures(
-    figures: Mapping[str, PerDatum] | None, name: str, rows: np.ndarray, blobs: _Blobs
+    figures: Mapping[str, PerDatum] | None, name: str, rows: np.ndarray, blobs: Blobs
 ) -> dict[str, Any]:
     """Rate and distortion; the ELBO follows from them."""
     if not figures:
@@ -265,7 +236,13 @@ def _figures(
     return {k: blobs.quantised(v[rows, None], np.uint16) for k, v in both.items()}
 
 
-def _decoder(probe: Scene, model: int, blobs: _Blobs, most: float) -> dict[str, Any]:
+def _edges(scene: Scene, blobs: Blobs) -> dict[str, Any]:
+    """The strongest edges of each datum in the neighbour graph of the data that are carried."""
+    parts = edges.packed(edges.graph_of(scene.rows))
+    return {"each": edges.EACH, "parts": [blobs.add(part) for part in parts]}
+
+
+def _decoder(probe: Scene, model: int, blobs: Blobs, most: float) -> dict[str, Any]:
     """A decoder's layers with their weights, or else a lattice of what it decodes to."""
     vae = list(probe.models.values())[model].model_
     try:
@@ -289,7 +266,7 @@ def _decoder(probe: Scene, model: int, blobs: _Blobs, most: float) -> dict[str, 
     return {"layers": [layer | own for layer, own in zip(layers, found, strict=True)]}
 
 
-def _lattice(probe: Scene, model: int, blobs: _Blobs, most: float) -> dict[str, Any]:
+def _lattice(probe: Scene, model: int, blobs: Blobs, most: float) -> dict[str, Any]:
     """What points of a lattice over the map decode to, the lowest row first.
 
     For D > 2 the map is that of the first two principal components, through the mean code.
@@ -322,7 +299,7 @@ def _lattice(probe: Scene, model: int, blobs: _Blobs, most: float) -> dict[str, 
 
 
 def _sheets(
-    read: Callable[[np.ndarray], np.ndarray], count: int, kind: Kind, blobs: _Blobs
+    read: Callable[[np.ndarray], np.ndarray], count: int, kind: Kind, blobs: Blobs
 ) -> dict[str, Any]:
     """Pictures on as many sheets as they need; `read` gives those of some indices."""
     layout = Layout.of(read(np.arange(1)).shape[1:], kind)

@@ -3,7 +3,7 @@
 /** @typedef {import("vaelab/explorer.js").Explorer} Explorer */
 /**
  * @typedef {{z: number[]|null, ends: (number[]|null)[], model: number, colour: string,
- *   hidden: number[], density: boolean, backdrop: boolean, unlinked: boolean,
+ *   hidden: number[], density: boolean, edges: boolean, backdrop: boolean, unlinked: boolean,
  *   views: (number[]|null)[], axes: (string[]|null)[], kind: string, steps: number}} State
  */
 
@@ -26,6 +26,7 @@ export function read() {
     colour: given.get("colour") ?? "",
     hidden: numbers(given.get("hidden")) ?? [],
     density: given.has("density"),
+    edges: given.has("edges"),
     backdrop: given.has("backdrop"),
     unlinked: given.has("unlinked"),
     views,
@@ -44,6 +45,7 @@ export function write(explorer) {
   said.set("colour", explorer.colour);
   if (explorer.hidden.size) said.set("hidden", [...explorer.hidden].join());
   if (explorer.density) said.set("density", "");
+  if (explorer.edges.on) said.set("edges", "");
   if (explorer.backdrop) said.set("backdrop", "");
   if (!explorer.linked) said.set("unlinked", "");
   for (const { index, map, axes, dim } of explorer.models) {

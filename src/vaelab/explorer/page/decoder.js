@@ -1,5 +1,7 @@
 // A decoder's forward pass in plain JavaScript, layer by layer, from weights that lie in the page.
 
+import { product } from "vaelab/shapes.js";
+
 /** @typedef {import("vaelab/embedded.js").Ref} Ref */
 /**
  * One layer; which of the further fields it has depends on what it does.
@@ -87,11 +89,6 @@ function erf(x) {
   const tail = 1.421413741 + t * (-1.453152027 + t * 1.061405429);
   const series = t * (0.254829592 + t * (-0.284496736 + t * tail));
   return Math.sign(x) * (1 - series * Math.exp(-x * x));
-}
-
-/** @param {number[]} sizes */
-function product(sizes) {
-  return sizes.reduce((a, b) => a * b, 1);
 }
 
 /** Changes an array in place. @param {Float32Array} x @param {(x: number) => number} f */

@@ -122,6 +122,24 @@ export function bytes(page, ref) {
   return out;
 }
 
+/**
+ * Rising whole numbers from their differences, in groups of seven bits, the lowest first; the
+ * eighth bit of a byte says that more follow.
+ * @param {Uint8Array} groups
+ */
+export function ordered(groups) {
+  const numbers = [];
+  let [last, factor] = [0, 1];
+  for (const group of groups) {
+    last += (group & 127) * factor;
+    factor *= 128;
+    if (group & 128) continue;
+    numbers.push(last);
+    factor = 1;
+  }
+  return numbers;
+}
+
 /** An array of the page in 32-bit floats. @param {Document} page @param {Ref|undefined} ref */
 export function floats(page, ref) {
   if (!ref) throw new Error("this page lacks an array; write it again.");

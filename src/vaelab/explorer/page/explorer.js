@@ -3,6 +3,7 @@
 import { read, write } from "vaelab/address.js";
 import { graded, palette, parsed, quantiles } from "vaelab/colours.js";
 import { el, newest, spoken } from "vaelab/dom.js";
+import { Edges } from "vaelab/edges.js";
 import { LatentMap } from "vaelab/map.js";
 import { density } from "vaelab/nearby.js";
 import { image } from "vaelab/pixels.js";
@@ -59,6 +60,7 @@ export class Explorer {
     this.noted = later(300, () => write(this));
     /** @type {Map<number, Tiles>} */
     this.tiles = new Map();
+    this.edges = new Edges(this);
     this.point = new PointPanel(this);
     this.datum = new DatumPanel(this);
     this.neighbours = new NeighboursPanel(this);
@@ -73,21 +75,24 @@ export class Explorer {
     const { scene } = this;
     this.labels = scene.classes.length ? await this.backend.labels() : null;
     this.colour = this.labels ? "class" : "none";
+    this.toolbar.restore(this.state);
     const maps = el("div", { class: "maps" });
     const dock = el("div", { class: "dock" }, this.point.element, this.datum.element,
       this.neighbours.element);
     const below = el("div", { class: "below" }, this.region.element, this.picture?.element ?? null);
-    const stage = el("div", { class: "stage" }, this.toolbar.element, maps, this.wrong, this.status,
+    const stage = el("div", { class: "stage" }, this.toolbar.element, this.edges.note, maps, this.wrong, this.status,
       this.strip.element, below);
     this.root.classList.add("vaelab");
     this.listen();
     this.root.replaceChildren(stage, dock);
     await Promise.all(scene.models.map(async (_, index) => maps.append(await this.model(index))));
     maps.replaceChildren(...this.models.map((model) => /** @type {Node} */ (model.map.element.parentNode)));
+    this.restore();
     await this.recolour();
+    if (this.scene.figures.includes(this.state.colour)) await this.toolbar.choose(this.state.colour);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
-    await this.restore();
     this.root.dataset.ready = "true";
+    if (this.edges.on) this.edges.toggle(true); // not waited for: it may take a minute
   }
 
   /** Shows what goes wrong, until all is well again. */
@@ -104,7 +109,8 @@ export class Explorer {
   /** @param {number} index */
   async model(index) {
     const info = this.scene.models[index];
-    const axes = this.state.axes[index] ?? ["z1", info.latent_dim > 1 ? "z2" : "z1"];
+    const dim = info.latent_dim;
+    const axes = this.state.axes[index] ?? ["z1", dim > 1 ? "z2" : "z1"];
     const map = new LatentMap(info.name, {
       move: (u, datum) => this.pointed(index, u, datum),
       click: (u) => this.strip.pick(index, this.lifted(index, u)),
@@ -116,8 +122,8 @@ export class Explorer {
       view: () => this.atRest(),
     });
     const view = await this.backend.view(index, axes);
-    const z = new Float32Array(info.latent_dim);
-    this.models[index] = { index, name: info.name, dim: info.latent_dim, map, view, z, axes };
+    const z = this.state.z?.length === dim ? Float32Array.from(this.state.z) : new Float32Array(dim);
+    this.models[index] = { index, name: info.name, dim, map, view, z, axes };
     map.circles = info.standard_prior ? 3 : 0;
     map.shown = (datum) => this.shown(datum);
     map.underlay = () => this.underlay(index);
@@ -140,7 +146,12 @@ export class Explorer {
     model.axes = axes;
     model.map.chosen = false;
     this.lay(index);
+    model.map.mark("lasso", null); // its corners are of a plane that is no longer shown
     this.remark();
+    this.datum.remark();
+    this.edges.point(this.edges.datum);
+    this.picture?.remark();
+    this.strip.update();
     this.noted();
   }
 
@@ -230,6 +241,7 @@ export class Explorer {
   async rested() {
     this.noted();
     this.neighbours.follow();
+    this.edges.follow(false);
     if (this.backdrop) for (const model of this.models) await this.drawBackdrop(model);
   }
 
@@ -260,6 +272,7 @@ export class Explorer {
       model.map.paint(new Uint8Array(colours.buffer));
       this.toolbar.scale(model.index, values ? [low, high] : null);
     }
+    this.edges.follow(true);
     this.noted();
   }
 
@@ -316,17 +329,15 @@ export class Explorer {
     this.underlay(index);
   }
 
-  /** Goes back to what the address says. */
-  async restore() {
+  /** Shows the part of each map, the point and the ends that the address says. */
+  restore() {
     const { state } = this;
     for (const model of this.models) {
       const seen = state.views[model.index];
       if (seen) model.map.show([seen[0], seen[1]], seen[2]);
     }
-    const first = state.z && state.z.length === this.models[0].dim ? state.z : this.models[0].z;
-    this.at(0, Float32Array.from(first));
-    await this.toolbar.restore(state);
-    await this.strip.restore(state);
+    this.at(0, this.models[0].z);
+    this.strip.restore(state);
   }
 }
 

@@ -3,7 +3,8 @@
 import { brief } from "vaelab/address.js";
 import { el, fixed, newest, save, spoken } from "vaelab/dom.js";
 import { captioned, panel } from "vaelab/panels.js";
-import { canvas, draw, extent, png, size } from "vaelab/pixels.js";
+import { canvas, draw, extent, png } from "vaelab/pixels.js";
+import { product } from "vaelab/shapes.js";
 import { project } from "vaelab/space.js";
 
 /** @typedef {import("vaelab/explorer.js").Explorer} Explorer */
@@ -99,8 +100,9 @@ export class InterpolationPanel {
     this.tell();
     this.rows.replaceChildren(...[...this.strips].map(([index, strip]) => {
       const name = models[index].name;
-      const [first, last] = [chunks(strip.z, models[index].dim)[0], chunks(strip.z, models[index].dim)[steps - 1]];
-      const picture = canvas(scene.shape, `Interpolation by ${name} from ${spoken(first)} to ${spoken(last)}`, steps);
+      const points = chunks(strip.z, models[index].dim);
+      const [first, last] = [points[0], points[steps - 1]].map((z) => spoken(z));
+      const picture = canvas(scene.shape, `Interpolation by ${name} from ${first} to ${last}`, steps);
       picture.dataset.model = String(index);
       draw(picture, scene.shape, strip.values, steps);
       const frame = canvas(scene.shape, `Frame of the interpolation by ${name}`);
@@ -123,7 +125,7 @@ export class InterpolationPanel {
   /** Shows the image nearest to a share of the way. @param {number} share */
   frame(share) {
     const { scene, models } = this.explorer;
-    const each = size(scene.shape);
+    const each = product(scene.shape);
     for (const [index, { z, values }] of this.strips) {
       const points = chunks(z, models[index].dim);
       const at = Math.round(share * (points.length - 1));
@@ -185,7 +187,7 @@ export class InterpolationPanel {
   }
 
   /** @param {State} state */
-  async restore(state) {
+  restore(state) {
     const model = this.explorer.models[state.model] ? state.model : 0;
     const { dim } = this.explorer.models[model];
     if ([...this.kind.options].some(({ value }) => value === state.kind)) this.kind.value = state.kind;

@@ -1,6 +1,8 @@
 // The backend that asks the server of `vaelab explore`: small data over one websocket, large ones
 // by plain requests. What goes over the wire is told in explorer/protocol.py.
 
+import { product } from "vaelab/shapes.js";
+
 /** @typedef {import("vaelab/types.js").Scene} Scene */
 /** @typedef {import("vaelab/types.js").View} View */
 /** @typedef {import("vaelab/types.js").Datum} Datum */
@@ -32,8 +34,7 @@ export function unframe(message) {
   const { arrays, ...values } = JSON.parse(header);
   let start = 4 + length;
   for (const { name, dtype, shape } of arrays) {
-    const count = shape.reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b, 1);
-    const array = new ARRAYS[dtype](message, start, count);
+    const array = new ARRAYS[dtype](message, start, product(shape));
     const way = name.split(".");
     const last = way.pop();
     /** @type {any} */
@@ -203,6 +204,11 @@ export class Live {
    */
   async figure(model, name) {
     return new Float32Array(await (await this.fetch("figure", { model, name })).arrayBuffer());
+  }
+
+  /** @returns {Promise<{ends: Uint32Array, each: number}>} */
+  async edges() {
+    return { ends: new Uint32Array(await (await this.fetch("edges", {})).arrayBuffer()), each: 0 };
   }
 
   /**

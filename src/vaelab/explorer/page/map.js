@@ -17,10 +17,16 @@ const REACH = 7; // pixels from the pointer within which a datum is meant
 const CLICK = 4; // pixels that a pressed pointer may move and still click
 const GRIP = 9; // pixels from the middle of a mark at which it is taken hold of
 const DRAGGED = ["end", "start"]; // marks that can be dragged
+const FAINT = 0.25; // how opaque a line between neighbours is
 const STEP = 0.025; // of the map's width, by an arrow key
 const KEYS = /** @type {Record<string, Place>} */ ({
   ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1],
 });
+
+/** Lines: the points they join, a colour of three bytes, and what is said of them. */
+/** @typedef {{ends: Uint32Array, grey: number[], told: string}} Lines */
+/** @type {Lines} */
+const NONE = { ends: new Uint32Array(0), grey: [0, 0, 0], told: "" };
 
 /** A map of one model's latent space; `element` goes into the page. */
 export class LatentMap {
@@ -46,6 +52,7 @@ export class LatentMap {
     /** @type {{text: string, at: Place}[]} */
     this.names = [];
     this.circles = 0;
+    this.lines = NONE;
     /** @type {Place} */
     this.centre = [0, 0];
     this.scale = 40; // pixels of the page for a unit
@@ -74,6 +81,14 @@ export class LatentMap {
   /** @param {Uint8Array} colours */
   paint(colours) {
     this.painter.paint(colours);
+    this.redraw();
+  }
+
+  /** Draws lines below the points, or none. @param {Lines|null} lines */
+  join(lines) {
+    this.lines = lines ?? NONE;
+    const { ends, grey } = this.lines;
+    this.painter.join(ends, [...grey.map((value) => value / 255), FAINT]);
     this.redraw();
   }
 

@@ -1,7 +1,8 @@
 // Beside the maps: the current point decoded, the datum under the pointer, the nearest data.
 
 import { el, fixed, newest, spoken } from "vaelab/dom.js";
-import { canvas, draw, size } from "vaelab/pixels.js";
+import { canvas, draw } from "vaelab/pixels.js";
+import { product } from "vaelab/shapes.js";
 import { project } from "vaelab/space.js";
 
 /** @typedef {import("vaelab/explorer.js").Explorer} Explorer */
@@ -110,12 +111,15 @@ export class DatumPanel {
   constructor(explorer) {
     this.explorer = explorer;
     this.index = -1;
+    /** @type {Datum|null} */
+    this.datum = null;
     this.body = el("div", {}, el("p", { class: "soft" }, "Point at a datum on a map."));
     this.number = el("input", {
       type: "number", id: "datum", min: "0", max: String(explorer.scene.count - 1), step: "1",
       change: () => this.hover(Number(this.number.value)),
     });
     this.element = panel("Datum", el("label", { for: "datum" }, "number ", this.number), this.body,
+      explorer.edges.near,
       explorer.scene.can.hover === "some"
         ? el("p", { class: "soft" }, "This page carries a random part of the data.") : null);
     this.load = newest(async (/** @type {number} */ index) => {
@@ -128,11 +132,21 @@ export class DatumPanel {
     const { count } = this.explorer.scene;
     if (!(index >= 0 && index < count) || index === this.index) return;
     this.index = Math.floor(index);
+    this.explorer.edges.point(this.index);
     this.load(this.index);
+  }
+
+  /** Marks the datum on the maps. */
+  remark() {
+    const { models } = this.explorer;
+    this.datum?.models.forEach(({ z }, i) => {
+      models[i].map.mark("datum", [project(models[i].view, z)]);
+    });
   }
 
   /** @param {number} index @param {Datum} datum */
   show(index, datum) {
+    this.datum = datum;
     const { scene, models, strip } = this.explorer;
     const called = this.explorer.called(index) && `, class ${this.explorer.called(index)}`;
     this.number.value = String(index);
@@ -143,9 +157,7 @@ export class DatumPanel {
       draw(picture, scene.shape, image);
       return captioned(models[i].name, picture);
     });
-    datum.models.forEach(({ z }, i) => {
-      models[i].map.mark("datum", [project(models[i].view, z)]);
-    });
+    this.remark();
     const ends = ["start", "end"].map((way, k) =>
       el("button", { type: "button", click: () => strip.pickDatum(k, index) }, `Use as ${way}`));
     this.body.replaceChildren(
@@ -179,7 +191,7 @@ export class NeighboursPanel {
       if (scene.can.hover === "none") return;
       const { indices, distances } = await backend.nearest(active, models[active].z, NEAREST);
       const values = await backend.images(indices);
-      const each = size(scene.shape);
+      const each = product(scene.shape);
       this.row.replaceChildren(...Array.from(indices, (index, k) => {
         const called = explorer.called(index) || `#${index}`;
         const picture = canvas(scene.shape, `Datum ${index}, ${called}`);

@@ -28,6 +28,8 @@ export class PicturePanel {
     this.result = el("div", { "aria-live": "polite" });
     /** @type {Blob|null} */
     this.last = null;
+    /** @type {Placement|null} */
+    this.placement = null;
     this.send = newest(async (/** @type {Blob} */ blob) => {
       this.last = blob;
       try {
@@ -57,7 +59,7 @@ export class PicturePanel {
       for (const name of ["picture", "posterior1", "posterior2"]) map.mark(name, null);
     }
     this.result.replaceChildren();
-    this.last = null;
+    this.last = this.placement = null;
   }
 
   again() {
@@ -100,8 +102,21 @@ export class PicturePanel {
     });
   }
 
+  /** Marks where the picture lands, and its posteriors. */
+  remark() {
+    const { models } = this.explorer;
+    this.placement?.models.forEach(({ z, scale }, i) => {
+      const { map, view } = models[i];
+      map.mark("picture", [project(view, z)], { text: "yours" });
+      for (const times of [1, 2]) {
+        map.mark(`posterior${times}`, ellipse(view, z, scale, times), { closed: true });
+      }
+    });
+  }
+
   /** @param {Placement} placement */
   show(placement) {
+    this.placement = placement;
     const { scene, models } = this.explorer;
     const own = canvas(scene.shape, "Your picture, as the models read it");
     draw(own, scene.shape, placement.image);
@@ -110,13 +125,7 @@ export class PicturePanel {
       draw(picture, scene.shape, image);
       return captioned(models[i].name, picture);
     });
-    placement.models.forEach(({ z, scale }, i) => {
-      const { map, view } = models[i];
-      map.mark("picture", [project(view, z)], { text: "yours" });
-      for (const times of [1, 2]) {
-        map.mark(`posterior${times}`, ellipse(view, z, scale, times), { closed: true });
-      }
-    });
+    this.remark();
     const rows = placement.models.map((placed, i) => el("tr", {},
       el("th", { scope: "row" }, models[i].name),
       ...[placed.elbo, placed.log_p].map((value) => el("td", {}, fixed(value))),

@@ -1,16 +1,9 @@
 // Data on canvases: images pixel by pixel, vectors as a curve; strips and grids of them.
 
 import { el } from "vaelab/dom.js";
+import { product } from "vaelab/shapes.js";
 
 /** @typedef {import("vaelab/types.js").Pixels} Pixels */
-
-/**
- * How many numbers a datum has.
- * @param {number[]} shape
- */
-export function size(shape) {
-  return shape.reduce((a, b) => a * b, 1);
-}
 
 /**
  * Width and height of a datum when it is drawn.
@@ -50,7 +43,7 @@ export function draw(target, shape, values, columns = 1) {
   const context = target.getContext("2d");
   if (!context) return;
   const [width, height] = extent(shape);
-  const each = size(shape);
+  const each = product(shape);
   const [low, high] = shape.length === 3 ? [0, 0] : range(values);
   for (let k = 0; k * each < values.length; k++) {
     const [x, y] = [(k % columns) * width, Math.floor(k / columns) * height];

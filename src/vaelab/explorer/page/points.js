@@ -1,8 +1,8 @@
-// A scatter of up to a million points, drawn with WebGL2.
+// A scatter of up to a million points, and lines between some of them, drawn with WebGL2.
 
 const VERTEX = `#version 300 es
-in vec2 place;
-in vec4 colour;
+layout(location = 0) in vec2 place;
+layout(location = 1) in vec4 colour;
 uniform vec2 centre;
 uniform vec2 scale;
 uniform float size;
@@ -24,6 +24,22 @@ void main() {
   pixel = vec4(shade.rgb * alpha, alpha);
 }`;
 
+const LINE_VERTEX = `#version 300 es
+layout(location = 0) in vec2 place;
+uniform vec2 centre;
+uniform vec2 scale;
+void main() {
+  gl_Position = vec4((place - centre) * scale, 0.0, 1.0);
+}`;
+
+const LINE_FRAGMENT = `#version 300 es
+precision mediump float;
+uniform vec4 tint;
+out vec4 pixel;
+void main() {
+  pixel = tint;
+}`;
+
 /** Draws points on a canvas of its own. */
 export class Points {
   /** @param {HTMLCanvasElement} canvas */
@@ -35,26 +51,32 @@ export class Points {
     this.points = new Float32Array(0);
     /** @type {Uint8Array} */
     this.shades = new Uint8Array(0);
+    /** @type {Uint32Array} */
+    this.ends = new Uint32Array(0);
+    /** @type {number[]} */
+    this.tint = [0, 0, 0, 0];
     this.held = this.begin();
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     canvas.addEventListener("webglcontextrestored", () => {
       this.held = this.begin();
       this.place(this.points);
       this.paint(this.shades);
+      this.join(this.ends, this.tint);
     });
   }
 
   /** Sets the drawing up: at the start, and where the browser had to take its memory away. */
   begin() {
     const { gl } = this;
-    const made = program(gl);
-    gl.useProgram(made);
+    const made = program(gl, VERTEX, FRAGMENT);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     return {
       program: made,
-      places: this.attribute(made, "place", 2, gl.FLOAT),
-      colours: this.attribute(made, "colour", 4, gl.UNSIGNED_BYTE),
+      lines: program(gl, LINE_VERTEX, LINE_FRAGMENT),
+      places: this.attribute(0, 2, gl.FLOAT),
+      colours: this.attribute(1, 4, gl.UNSIGNED_BYTE),
+      ends: gl.createBuffer(),
     };
   }
 
@@ -73,6 +95,17 @@ export class Points {
   }
 
   /**
+   * @param {Uint32Array} ends of lines: the numbers of two points each
+   * @param {number[]} tint their red, green and blue, and how opaque they are, from 0 to 1
+   */
+  join(ends, tint) {
+    this.ends = ends;
+    this.tint = tint;
+    this.gl.bindBuffer(this.gl.ELEMENT_ARRAY_BUFFER, this.held.ends);
+    this.gl.bufferData(this.gl.ELEMENT_ARRAY_BUFFER, ends, this.gl.DYNAMIC_DRAW);
+  }
+
+  /**
    * @param {[number, number]} centre what is in the middle
    * @param {[number, number]} scale from the plane's units to half the canvas
    * @param {number} size of a point, in pixels of the screen
@@ -83,17 +116,31 @@ export class Points {
     gl.viewport(0, 0, gl.canvas.width, gl.canvas.height);
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
-    gl.uniform2f(gl.getUniformLocation(this.held.program, "centre"), ...centre);
-    gl.uniform2f(gl.getUniformLocation(this.held.program, "scale"), ...scale);
+    if (this.ends.length) {
+      this.look(this.held.lines, centre, scale);
+      const [red, green, blue, opacity] = this.tint;
+      const tint = [red * opacity, green * opacity, blue * opacity, opacity];
+      gl.uniform4fv(gl.getUniformLocation(this.held.lines, "tint"), tint);
+      gl.drawElements(gl.LINES, this.ends.length, gl.UNSIGNED_INT, 0);
+    }
+    this.look(this.held.program, centre, scale);
     gl.uniform1f(gl.getUniformLocation(this.held.program, "size"), size);
     gl.uniform1f(gl.getUniformLocation(this.held.program, "opacity"), opacity);
     gl.drawArrays(gl.POINTS, 0, Math.min(this.points.length / 2, this.shades.length / 4));
   }
 
-  /** @param {WebGLProgram} made @param {string} name @param {number} size @param {number} type */
-  attribute(made, name, size, type) {
+  /** @param {WebGLProgram} made @param {[number, number]} centre @param {[number, number]} scale */
+  look(made, centre, scale) {
     const { gl } = this;
-    const [at, buffer] = [gl.getAttribLocation(made, name), gl.createBuffer()];
+    gl.useProgram(made);
+    gl.uniform2f(gl.getUniformLocation(made, "centre"), ...centre);
+    gl.uniform2f(gl.getUniformLocation(made, "scale"), ...scale);
+  }
+
+  /** @param {number} at @param {number} size @param {number} type */
+  attribute(at, size, type) {
+    const { gl } = this;
+    const buffer = gl.createBuffer();
     gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     gl.enableVertexAttribArray(at);
     gl.vertexAttribPointer(at, size, type, type !== gl.FLOAT, 0, 0);
@@ -101,12 +148,12 @@ export class Points {
   }
 }
 
-/** @param {WebGL2RenderingContext} gl */
-function program(gl) {
+/** @param {WebGL2RenderingContext} gl @param {string} vertex @param {string} fragment */
+function program(gl, vertex, fragment) {
   const made = gl.createProgram();
   for (const [type, text] of /** @type {[number, string][]} */ ([
-    [gl.VERTEX_SHADER, VERTEX],
-    [gl.FRAGMENT_SHADER, FRAGMENT],
+    [gl.VERTEX_SHADER, vertex],
+    [gl.FRAGMENT_SHADER, fragment],
   ])) {
     const shader = gl.createShader(type);
     if (!shader) throw new Error("the browser gave up drawing; load the page again.");

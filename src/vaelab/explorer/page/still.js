@@ -1,7 +1,8 @@
 // The backend of a page without a server: everything lies in the page itself.
 
 import { build } from "vaelab/decoder.js";
-import { Pictures, bytes, floats } from "vaelab/embedded.js";
+import { Pictures, bytes, floats, ordered } from "vaelab/embedded.js";
+import { product } from "vaelab/shapes.js";
 
 /** @typedef {import("vaelab/types.js").Backend} Backend */
 /** @typedef {import("vaelab/types.js").Pixels} Pixels */
@@ -20,7 +21,7 @@ import { Pictures, bytes, floats } from "vaelab/embedded.js";
  */
 /**
  * @typedef {{scene: Scene, total: number, labels: Ref|null, rows: Ref|null, models: Model[],
- *   images: Sheets|null}} Embedded
+ *   images: Sheets|null, edges: {each: number, parts: Ref[]}|null}} Embedded
  */
 /** @typedef {(z: Float32Array, count: number) => Float32Array|Promise<Float32Array>} Decoder */
 
@@ -102,6 +103,17 @@ export class Still {
       return r.map((value, i) => -(value + d[i]));
     }
     return this.dequantised(name === "rate" ? rate : distortion);
+  }
+
+  /** @returns {Promise<{ends: Uint32Array, each: number}>} */
+  async edges() {
+    const { edges } = this.embedded;
+    if (!edges) throw new Error("this page holds no edges of a neighbour graph.");
+    const parts = edges.parts.map((part) => ordered(bytes(this.page, part)));
+    const numbers = parts.flatMap((part) => scattered(part));
+    const { count } = this.scene;
+    const ends = Uint32Array.from(numbers.flatMap((n) => [Math.floor(n / count), n % count]));
+    return { ends, each: edges.each };
   }
 
   /** @param {number} index @param {Float32Array} z */
@@ -345,14 +357,25 @@ function line(start, end, steps) {
   return out;
 }
 
+/**
+ * All numbers in another order, always the same: of any first ones, some are from everywhere.
+ * @param {number[]} numbers
+ */
+function scattered(numbers) {
+  const size = numbers.length;
+  let step = Math.max(1, Math.round(0.6180339887498949 * size));
+  while (common(step, size) > 1) step++;
+  return numbers.map((_, k) => numbers[(k * step) % size]);
+}
+
+/** The greatest common divisor. @param {number} a @param {number} b @returns {number} */
+function common(a, b) {
+  return b ? common(b, a % b) : a;
+}
+
 /** The unit vectors, one after another. @param {number} dim */
 function identity(dim) {
   const out = new Float32Array(dim * dim);
   for (let d = 0; d < dim; d++) out[d * dim + d] = 1;
   return out;
-}
-
-/** @param {number[]} sizes */
-function product(sizes) {
-  return sizes.reduce((a, b) => a * b, 1);
 }

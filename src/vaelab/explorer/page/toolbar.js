@@ -13,7 +13,6 @@ export function toolbar(explorer) {
     scene.classes.length ? el("option", { value: "class" }, "class") : null,
     ...scene.figures.map((name) => el("option", { value: name }, `${name}, nats`)),
     el("option", { value: "none" }, "nothing"));
-  colour.value = explorer.colour;
   const legend = scene.classes.map((info, label) => {
     const swatch = el("span", { class: "swatch" });
     const button = el("button", {
@@ -27,9 +26,9 @@ export function toolbar(explorer) {
   /** @type {HTMLElement[]} */
   const scales = scene.models.map(() => el("p", { class: "scale", hidden: true }));
 
-  /** @param {string} value */
+  /** Colours the points. @param {string} value */
   async function choose(value) {
-    explorer.colour = value;
+    colour.value = explorer.colour = value;
     colour.setAttribute("aria-busy", "true"); // a figure is computed when it is first asked for
     await explorer.recolour();
     colour.removeAttribute("aria-busy");
@@ -54,6 +53,10 @@ export function toolbar(explorer) {
     explorer.density = on;
     await explorer.recolour();
   });
+  const edges = switched("edges", "Neighbours", async (on) => {
+    explorer.noted();
+    await explorer.edges.toggle(on);
+  });
   const backdrop = switched("backdrop", "Decoded backdrop", async (on) => {
     explorer.backdrop = on;
     explorer.atRest();
@@ -66,7 +69,6 @@ export function toolbar(explorer) {
     explorer.linked = on;
     explorer.at(explorer.active, explorer.models[explorer.active].z);
   });
-  linked.setAttribute("aria-pressed", "true");
   const alike = new Set(scene.models.map((model) => model.latent_dim)).size < scene.models.length;
   const fit = el("button", {
     type: "button", click: () => explorer.models.forEach((model) => model.map.fit()),
@@ -76,7 +78,8 @@ export function toolbar(explorer) {
     el("label", { for: "colour" }, "Colour by ", colour),
     legend.length ? el("div", { class: "legend", role: "group", "aria-label": "Classes" }, ...legend)
       : null,
-    el("div", { class: "switches" }, density, images ? backdrop : null, lasso,
+    el("div", { class: "switches" }, density,
+      scene.can.edges === "none" ? null : edges, images ? backdrop : null, lasso,
       alike ? linked : null, fit, theme(explorer), help()));
 
   return {
@@ -116,24 +119,26 @@ export function toolbar(explorer) {
       bar.style.background = GRADIENT;
       box.replaceChildren(short(range[0]), bar, `${short(range[1])} nats`);
     },
-    /** Sets all to what the address says. @param {State} state */
-    async restore(state) {
-      if ([...colour.options].some((option) => option.value === state.colour)) {
-        colour.value = state.colour;
-        explorer.colour = state.colour;
-      }
+    choose,
+    /** Sets all but a figure to what the address says, and paints nothing. @param {State} state */
+    restore(state) {
+      if (["class", "none"].includes(state.colour) && explorer.labels) explorer.colour = state.colour;
+      colour.value = explorer.colour;
       for (const label of state.hidden) {
         if (!legend[label]) continue;
         legend[label].setAttribute("aria-pressed", "false");
         explorer.hidden.add(label);
       }
+      explorer.density = state.density;
+      explorer.backdrop = state.backdrop && images;
+      explorer.linked = !state.unlinked;
+      explorer.edges.on = state.edges && scene.can.edges !== "none";
       for (const [button, on] of /** @type {[HTMLElement, boolean][]} */ ([
-        [density, state.density], [backdrop, state.backdrop],
+        [density, explorer.density], [backdrop, explorer.backdrop], [linked, !state.unlinked],
+        [edges, explorer.edges.on],
       ])) {
-        if (on) button.click();
+        button.setAttribute("aria-pressed", String(on));
       }
-      if (state.unlinked) linked.click();
-      if (state.hidden.length || colour.value !== "class") await explorer.recolour();
     },
   };
 }

@@ -6,7 +6,7 @@
 /**
  * What a backend can do.
  * @typedef {{upload: boolean, geodesic: boolean, gif: boolean, axes: boolean,
- *   hover: "all"|"some"|"none", decode: "exact"|"lattice"}} Abilities
+ *   edges: "all"|"some"|"none", hover: "all"|"some"|"none", decode: "exact"|"lattice"}} Abilities
  */
 /**
  * What is shown: data, training then test, and the models that map them.
@@ -41,6 +41,8 @@
  * @property {() => Promise<Uint16Array|null>} labels
  * @property {(model: number, axes: string[]) => Promise<View>} view
  * @property {(model: number, name: string) => Promise<Float32Array>} figure
+ * @property {() => Promise<{ends: Uint32Array, each: number}>} edges two ends an edge, the strongest
+ *   first; if `each` is not 0, only so many of each datum
  * @property {(model: number, z: Float32Array) => Promise<Pixels>} decode
  * @property {(model: number, indices: ArrayLike<number>) =>
  *   Promise<{loc: Float32Array, scale: Float32Array}>} codes
