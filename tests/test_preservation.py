@@ -121,8 +121,11 @@ def test_equal_places_are_neither_an_error_nor_praised() -> None:
     assert trusted == pytest.approx(0.5, abs=0.05)
     assert continuous == pytest.approx(0.5, abs=0.05)
     assert correlation == 0
-    twice = np.repeat(grey(30, 3), 20, axis=0)
+    twice = np.repeat(grey(30, 37), 20, axis=0)
     assert told(twice, twice) == (1.0, 1.0, pytest.approx(1.0))
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(37, 37)))[0]
+    turned = np.repeat(twice[::20] @ turn, 20, axis=0)
+    assert told(twice, turned) == (1.0, 1.0, pytest.approx(1.0)), "equals stay in their order"
 
 
 def test_far_outliers_hide_no_neighbour() -> None:
@@ -133,6 +136,12 @@ def test_far_outliers_hide_no_neighbour() -> None:
     kept = preservation(x, z)
     assert (kept.trustworthiness == 1).sum() >= 199
     assert (kept.continuity == 1).sum() >= 199
+
+
+def test_far_from_the_origin_nothing_is_lost() -> None:
+    x = np.floor(1024 * grey(300, 3)) / 1024  # which, 8,192 apart, are exact in float32
+    z = x[:, :2]
+    assert told(x, z + 8192) == told(x, z)
 
 
 def test_vectors_of_any_unit_are_measured_alike_but_grey_levels_as_they_are() -> None:

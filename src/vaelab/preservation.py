@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.spatial.distance import squareform
-from scipy.stats import rankdata
+from scipy.stats import pearsonr, rankdata
 from torch import Tensor
 
 from vaelab import checks
@@ -30,9 +30,6 @@ LEAST = 3
 
 BLOCK = 4096
 """How many elements of the data are taken at once, so that memory does not grow with them."""
-
-SLACK = 1e-12
-"""Points whose squared distance is this share of their squared norms lie at one place."""
 
 
 class Preserved(NamedTuple):
@@ -131,16 +128,13 @@ def _squares(x: Tensor, *, own_units: bool = False) -> np.ndarray:
         points = points - np.median(points, axis=0)  # products are exact only if norms are small
         products += points @ points.T
     norms = products.diagonal()
-    sums = norms[:, None] + norms
-    squares = np.asarray(sums - 2 * products)
-    squares[squares <= SLACK * sums] = 0
-    return squares
+    return np.asarray(norms[:, None] + norms - 2 * products)
 
 
 def _places(squares: np.ndarray) -> np.ndarray:
     """r(i, j) from squared distances, `(M, M)`, 0 for i itself; what is as near, in its order."""
     own = squares.copy()
-    np.fill_diagonal(own, -1)
+    np.fill_diagonal(own, -np.inf)
     return np.asarray(rankdata(own, "ordinal", axis=1)) - 1
 
 
@@ -156,4 +150,4 @@ def _correlation(of_data: np.ndarray, of_map: np.ndarray) -> float:
     pairs = [squareform(squares, checks=False) for squares in (of_data, of_map)]
     if any(np.ptp(each) == 0 for each in pairs):
         return 0.0
-    return float(np.corrcoef(np.stack([rankdata(each) for each in pairs]))[0, 1])
+    return float(pearsonr(*map(rankdata, pairs)).statistic)
