@@ -14,7 +14,7 @@ from common import HERE, Settings
 from results import Section, keep, table
 from vaelab.machine import torch_threads
 
-NAMES = ("startup", "limit", "same_work", "quality", "peers", "growth", "explorer")
+NAMES = ("startup", "limit", "same_work", "quality", "peers", "growth", "explorer", "maps")
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     with torch_threads(settings.threads):
         for name in given.names or NAMES:
             section = measure(name, settings)
-            print(f"\n{name}: {section.title}\n\n{table(section.rows)}\n", flush=True)
+            print(f"\n{name}: {section.title}\n\n{table(section)}\n", flush=True)
             if out:
                 keep(name, section, out)
 
@@ -46,7 +46,8 @@ def measure(name: str, settings: Settings) -> Section:
     print(f"{name} ...", flush=True)
     rows = module.run(settings)
     title = (module.__doc__ or "").splitlines()[0]
-    return Section(title, tuple(rows), settings, time.perf_counter() - start, busy)
+    wide = getattr(module, "WIDE", False)
+    return Section(title, tuple(rows), settings, time.perf_counter() - start, busy, wide)
 
 
 if __name__ == "__main__":

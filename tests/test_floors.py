@@ -36,6 +36,7 @@ FLOORS = {
         "importance",
         "information",
         "metrics",
+        "preservation",
     ],
     7: ["recipes", "training"],
     8: ["storage", "testing"],

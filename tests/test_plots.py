@@ -61,6 +61,7 @@ def scored(latent=2, **more):
         "elbo": -140.0, "elbo_se": 0.5, "log_likelihood": -138.0, "log_likelihood_se": 1.0,
         "rate": 7.0, "distortion": 133.0, "kl_per_dimension": [7.0 / latent] * latent,
         "mutual_information": 5.0, "marginal_kl": 2.0, "knn_accuracy": 0.8, "silhouette": -0.2,
+        "trustworthiness": 0.95, "continuity": 0.9, "distance_correlation": -0.3,
         "precision": 0.9, "density": 1.6, "mig": None,
     } | more  # fmt: skip
 
@@ -494,11 +495,14 @@ def test_scores_stand_where_their_values_are():
     assert {line.get_slope() for line in equal} == {-1}
     bars = panels["Parts of the rate"].patches
     assert [(bar.get_x(), bar.get_width()) for bar in bars[:2]] == [(0.0, 5.0), (5.0, 2.0)]
-    labels = [label.get_text() for label in panels["Classes in the code"].get_yticklabels()]
-    heights = dict(zip(labels, panels["Classes in the code"].get_yticks(), strict=True))
+    labels = [label.get_text() for label in panels["The code as a map"].get_yticklabels()]
+    heights = dict(zip(labels, panels["The code as a map"].get_yticks(), strict=True))
     drawn = {round(line.get_ydata()[0]): line.get_xdata()[0] for line in
-             panels["Classes in the code"].lines[:2]}  # fmt: skip
+             panels["The code as a map"].lines[:5]}  # fmt: skip
     assert drawn[heights["silhouette"]] == -0.2
     assert drawn[heights["15 neighbours"]] == 0.8
-    assert panels["Classes in the code"].get_xlim()[0] < -0.2
+    assert drawn[heights["trustworthiness"]] == 0.95
+    assert drawn[heights["continuity"]] == 0.9
+    assert drawn[heights["distance corr."]] == -0.3
+    assert panels["The code as a map"].get_xlim()[0] < -0.2
     assert panels["Samples"].get_xlim()[1] >= 1.6

@@ -55,7 +55,7 @@ def test_a_folder_holds_what_it_should_and_no_pickle(folder: Path, train: Datase
         "model.safetensors",
     ]
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 4
+    assert config["format"] == 5
     assert config["recipe"] == "vae"
     assert config["seed"] == 3
     assert config["training"]["epochs"] == 1
@@ -139,7 +139,7 @@ def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> 
     vae = VAE(replace(recipe, posterior=posterior, likelihood=likelihood), epochs=1).fit(train)
     folder = vae.save(tmp_path / "model")
     text = (folder / "config.json").read_text()
-    older = text.replace('"format": 4', '"format": 2').replace('"activation": "gelu"', '"x": 0')
+    older = text.replace('"format": 5', '"format": 2').replace('"activation": "gelu"', '"x": 0')
     config = json.loads(older)
     for part in ("posterior", "likelihood"):
         del config["parts"][part]["network"]["x"]
@@ -161,7 +161,7 @@ def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> 
         (lambda f: (f / "config.json").write_text("[]"), "it has no format number"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "it is not UTF-8 text"),
         (lambda f: (f / "history.jsonl").write_text("{\n"), "history.jsonl is damaged"),
-        (lambda f: edit(f, format=5), "has format 5, but this version of vaelab reads up to 4"),
+        (lambda f: edit(f, format=6), "has format 6, but this version of vaelab reads up to 5"),
         (lambda f: edit(f, surprise=1), r"unknown or missing fields \['surprise'\]"),
         (lambda f: edit(f, seed=-1), "seed = -1, but it must be"),
         (lambda f: edit(f, training={"speed": 1}), "config.json is damaged"),

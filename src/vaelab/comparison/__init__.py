@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from vaelab import checks, files, machine, storage
+from vaelab.comparison._evidence import PARTICLES, shown
 from vaelab.comparison._jobs import STOP, Job, Progress, run
-from vaelab.comparison._judging import PARTICLES, check, evaluate, features_of, shown
+from vaelab.comparison._judging import check, evaluate, features_of
 from vaelab.comparison._seeds import differences, over_seeds, run_names
 from vaelab.comparison._tables import details, rows, table
 from vaelab.estimator import VAE, load

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from vaelab import checks, machine, storage
-from vaelab.comparison._judging import Evidence, judge
+from vaelab.comparison._evidence import Evidence
+from vaelab.comparison._judging import judge
 from vaelab.distributions import seeded
 from vaelab.estimator import VAE, load
 from vaelab.generation import Features

@@ -5,43 +5,23 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from vaelab import checks, importance, inputs, latent, metrics
+from vaelab import checks, importance, inputs, metrics
+from vaelab.comparison._evidence import JUDGED, PARTICLES, SAMPLES, Evidence, labels_of
 from vaelab.disentanglement import disentanglement
 from vaelab.estimator import VAE
 from vaelab.generation import FeatureMap, Features, judge_samples, learn_features
 from vaelab.importance import Progress
 from vaelab.information import information, kl_per_dimension
-from vaelab.latent import Codes
 from vaelab.model import Model
+from vaelab.preservation import LEAST, preservation
 from vaelab.records import BINARIZE, Dataset
-from vaelab.tensors import STATIC_SEED, as_tensor, binarized
 
-__all__ = [
-    "JUDGED",
-    "PARTICLES",
-    "Evidence",
-    "check",
-    "evaluate",
-    "features_of",
-    "judge",
-    "shown",
-]
-
-PARTICLES = 64
-"""K, of the importance-weighted log p(x), unless told otherwise."""
-
-JUDGED = 2_000
-"""How many test data the importance-weighted log p(x) is estimated on, unless told otherwise."""
-
-SAMPLES = 5_000
-"""How many samples are judged, unless told otherwise."""
+__all__ = ["check", "evaluate", "features_of", "judge"]
 
 DOUBTED = 0.5
 """Share of the data whose weights have too heavy a tail above which log p(x) comes with a warning:
@@ -100,6 +80,11 @@ def evaluate(
         Of the code: `active_units`, `kl_per_dimension` (a list), and `mutual_information`,
         `marginal_kl`, `total_correlation` and `dimension_kl`, see `vaelab.information`.
 
+        Of the posterior means as a map of the data, see `vaelab.preservation`: `trustworthiness`,
+        `continuity` (15 neighbours, or fewer than half of the data) and `distance_correlation`, on
+        at most 2,000 of the test data (the same random ones each time) as the model is shown them;
+        `None` with fewer than 3.
+
         Of classes, `None` without labels: `knn_accuracy` (15 neighbours, posterior means) and
         `linear_probe_accuracy`, the same on one draw of z a datum (`..._sampled`), `silhouette`.
 
@@ -156,75 +141,8 @@ def check(vae: VAE, train: Dataset, test: Dataset) -> None:
 
 def features_of(train: Dataset | None) -> Features | None:
     """What samples are judged by, learnt from data of at least two classes; else `None`."""
-    labels = _labels(train)
+    labels = labels_of(train)
     return None if train is None or labels is None else learn_features(train.x, labels, seed=0)
-
-
-def _labels(data: Dataset | None) -> np.ndarray | None:
-    """The labels of data of at least two classes; else `None`."""
-    if data is None or data.y is None or len(np.unique(data.y)) < 2:
-        return None
-    return data.y
-
-
-def shown(data: Dataset, binarize: str) -> Dataset:
-    """Data as a model is shown them that was trained with `Training.binarize`."""
-    if binarize == "none":
-        return data
-    return replace(data, x=binarized(as_tensor(data.x), STATIC_SEED).numpy())
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What a model is judged by; the fields are the arguments of `evaluate`."""
-
-    vae: VAE
-    given: Dataset
-    given_train: Dataset | None
-    binarize: str
-    particles: int = PARTICLES
-    most: int | None = JUDGED
-    seed: int = 0
-    samples: int = SAMPLES
-    annealed: int = 0
-    fid: bool = False
-    features: Features | FeatureMap | None = None
-    progress: Progress | None = None
-
-    @cached_property
-    def test(self) -> Dataset:
-        """The data to judge on, as the model is shown them."""
-        return shown(self.given, self.binarize)
-
-    @cached_property
-    def train(self) -> Dataset | None:
-        """The training data, as the model is shown them."""
-        return None if self.given_train is None else shown(self.given_train, self.binarize)
-
-    @cached_property
-    def terms(self) -> metrics.PerDatum:
-        """The ELBO's terms for each of the test data."""
-        return self.vae.terms(self.test, seed=self.seed)
-
-    @cached_property
-    def codes(self) -> Codes:
-        """The posteriors of the test data."""
-        return self.vae.encode(self.test)
-
-    @cached_property
-    def drawn(self) -> np.ndarray:
-        """The samples to judge, at most as many as there are test data.
-
-        Those of a conditional model have the labels of as many of the test data.
-        """
-        labelled = self.given.limited(self.samples)
-        z = latent.draw(self.vae.model_, len(labelled), self.seed)
-        return self.vae.decode(z, labelled.y)
-
-    @cached_property
-    def among(self) -> Codes | None:
-        """The posteriors of the training data."""
-        return None if self.train is None else self.vae.encode(self.train)
 
 
 def judge(evidence: Evidence) -> dict[str, Any]:
@@ -311,6 +229,18 @@ def _code(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+MAP = ("trustworthiness", "continuity", "distance_correlation")
+"""The figures that need 3 test data."""
+
+
+def _map(evidence: Evidence) -> dict[str, Any]:
+    if len(evidence.test) < LEAST:
+        return dict.fromkeys(MAP)
+    kept = preservation(evidence.test.x, evidence.codes.loc)
+    means = {"trustworthiness": kept.trustworthiness, "continuity": kept.continuity}
+    return _means(means) | {"distance_correlation": kept.distance_correlation}
+
+
 CLASSES = (
     "knn_accuracy",
     "knn_accuracy_sampled",
@@ -322,7 +252,7 @@ CLASSES = (
 
 
 def _classes(evidence: Evidence) -> dict[str, Any]:
-    known, labels = _labels(evidence.train), _labels(evidence.test)
+    known, labels = labels_of(evidence.train), labels_of(evidence.test)
     among, codes, seed = evidence.among, evidence.codes, evidence.seed
     if among is None or known is None or labels is None:
         return dict.fromkeys(CLASSES)
@@ -385,6 +315,7 @@ PARTS: tuple[Callable[[Evidence], dict[str, Any]], ...] = (
     _log_likelihood,
     _annealed,
     _code,
+    _map,
     _classes,
     _samples,
     _fid,

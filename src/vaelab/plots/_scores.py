@@ -22,7 +22,10 @@ Figures = Mapping[str, Mapping[str, Any]]
 SIGMAS = 1.96
 """Standard errors that a bar reaches to either side: 95 % of a normal distribution."""
 
-CLASSES = {
+MAP = {
+    "trustworthiness": "trustworthiness",
+    "continuity": "continuity",
+    "distance_correlation": "distance corr.",
     "knn_accuracy": "15 neighbours",
     "knn_accuracy_sampled": "… sampled z",
     "linear_probe_accuracy": "linear probe",
@@ -173,7 +176,7 @@ PANELS: dict[str, Panel] = {
     "Rate and distortion": (("rate",), _plane),
     "Rate of each dimension": (("kl_per_dimension",), _dimensions),
     "Parts of the rate": (("mutual_information",), _information),
-    "Classes in the code": (tuple(CLASSES), _dots(CLASSES)),
+    "The code as a map": (tuple(MAP), _dots(MAP)),
     "Samples": (tuple(SAMPLES), _dots(SAMPLES)),
     "Factors in the code": (tuple(FACTORS), _dots(FACTORS)),
 }
