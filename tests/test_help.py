@@ -51,6 +51,7 @@ def test_every_option_is_told_with_its_default(command: click.Command) -> None:
 
 
 UNITS = {
+    "--separation": "neighbours",
     "--budget-minutes": "minutes",
     "--checkpoint-seconds": "seconds",
     "--epochs": "passes",
