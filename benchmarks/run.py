@@ -14,7 +14,10 @@ from common import HERE, Settings
 from results import Section, keep, table
 from vaelab.machine import torch_threads
 
-NAMES = ("startup", "limit", "same_work", "quality", "peers", "growth", "explorer", "maps")
+NAMES = (
+    *("startup", "limit", "same_work", "quality", "peers", "growth", "explorer"),
+    *("maps", "separation"),
+)
 
 
 def main() -> None:
