@@ -54,8 +54,8 @@ def resolve(settings: Training, x: Tensor, separation: Separation | None = None)
 
     The batch is the largest of 512, 256, 128 and 64 with which 10 epochs have at least 1,000 steps,
     so 512 from 51,200 training data on, and 64 for few. Few data get as many epochs as show 83,200,
-    at most 21, others 10, or 20 with a separation. The learning rate is 0.004 for batches of up to 128, and grows with the
-    square root of larger ones.
+    at most 21, others 10, or 20 with a separation. The learning rate is 0.004 for batches of up to
+    128, and grows with the square root of larger ones.
 
     Arguments:
         settings: The settings as they were given.
