@@ -17,9 +17,11 @@ import torch
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
+import vaelab
 from browser import chromium, opened, until
 from conftest import blobs
 from vaelab import VAE, checks
+from vaelab.exhibits import Exhibits
 from vaelab.explorer import Explorer, edges, explore, portable
 from vaelab.explorer.rows import Rows
 from vaelab.explorer.scene import Scene
@@ -448,3 +450,15 @@ def test_the_page_says_that_the_graph_is_computed_and_without_one_has_no_switch(
     with explore(models, data, open_browser=False) as run, opened(browser, run.url) as page:
         assert switch(page).count() == 0
         assert page.get_by_role("button", name="Density").count() == 1
+
+
+def test_a_report_joins_neighbours_where_a_model_was_to_keep_them_together(
+    data: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    for separation, there in ((0.0, False), (0.5, True)):
+        comparison = vaelab.compare(
+            ["linear"], *data, epochs=1, separation=separation, particles=2, training={"steps": 30}
+        )
+        exhibits = Exhibits(comparison.models, *data, latents=comparison.latents)
+        path = vaelab.write_report(tmp_path / str(separation), comparison, exhibits)
+        assert ('"edges": null' in path.read_text(encoding="utf-8")) is not there

@@ -27,13 +27,20 @@ start(() => Still.open(document));
 </script>"""
 
 
-def part(models: Mapping[str, VAE], sets: Sequence[Dataset], *, budget: int = still.BUDGET) -> str:
+def part(
+    models: Mapping[str, VAE],
+    sets: Sequence[Dataset],
+    *,
+    lines: bool = True,
+    budget: int = still.BUDGET,
+) -> str:
     """The explorer as HTML that can stand once in the body of any page.
 
     Arguments:
         models: Fitted models by name.
         sets: The training data and, where there are any, the test data.
-        budget: At most how many characters data and models may take; see `still.embedded`.
+        lines, budget: Whether neighbours can be joined, and at most how many characters data and
+            models may take; see `still.embedded`.
 
     Raises:
         checks.ArgumentError: A budget too small.
@@ -47,7 +54,9 @@ def part(models: Mapping[str, VAE], sets: Sequence[Dataset], *, budget: int = st
     codes = dict(zip(models, scene.codes, strict=True))
     return PART.format(
         style=assets.files()["style.css"],
-        carried=still.embedded(models, *sets, latents=codes, figures=figures, budget=budget),
+        carried=still.embedded(
+            models, *sets, latents=codes, figures=figures, lines=lines, budget=budget
+        ),
         imports=assets.import_map(inline=True),
     )
 

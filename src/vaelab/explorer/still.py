@@ -61,6 +61,7 @@ def embedded(
     *,
     latents: Mapping[str, Codes] | None = None,
     figures: Mapping[str, PerDatum] | None = None,
+    lines: bool = True,
     budget: int = BUDGET,
 ) -> str:
     """What the page needs to show models and data without a server, as HTML.
@@ -76,6 +77,8 @@ def embedded(
         latents: Posteriors of training, then test data, by model, where known.
         figures: ELBO, rate and distortion of each datum, in the same order, by model; without
             them the page shows none.
+        lines: Whether the page can draw lines between neighbours in the data space, whose graph
+            takes seconds to compute; where there are too many data, it cannot.
         budget: At most how many characters are returned.
 
     Returns:
@@ -99,7 +102,7 @@ def embedded(
     probe = Scene(models, *(part.limited(PROBED) for part in sets))
     blobs, share = Blobs(), SPARE * budget / (2 * len(models))
     decoders = [_decoder(probe, k, blobs, share) for k in range(len(models))]
-    joined = edges.possible(sets)
+    joined = lines and edges.possible(sets)
     each = 4 * len(models) * bool(figures) + edges.TAKEN * joined
     kind, count = _fitting(probe, total, SPARE * budget - blobs.size, beside=each)
     if count < 1:

@@ -103,9 +103,15 @@ def _render(
 
 
 def _maps(exhibits: Exhibits, pictures: Mapping[str, _Picture]) -> str:
-    """The live maps of the models; a conditional one, which needs labels, has none."""
+    """The live maps of the models; a conditional one, which needs labels, has none.
+
+    They can show lines between neighbours where a model was to keep these together.
+    """
     models = {name: vae for name, vae in exhibits.models.items() if not vae.model_.classes}
-    return portable.part(models, exhibits.sets, budget=_left(pictures)) if models else ""
+    if not models:
+        return ""
+    lines = any(vae.recipe_.separation is not None for vae in models.values())
+    return portable.part(models, exhibits.sets, lines=lines, budget=_left(pictures))
 
 
 def _left(pictures: Mapping[str, _Picture]) -> int:

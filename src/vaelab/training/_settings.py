@@ -28,6 +28,9 @@ BATCHES = (512, 256, 128, 64)
 PASSES = (10, 21)
 """The fewest and the most epochs that are taken by themselves."""
 
+PASSES_OF_PAIRS = 20
+"""The fewest with a separation, for which each datum is seen with one neighbour an epoch."""
+
 SHOWN = 83_200
 """How many data are shown in all where there are few, 1,300 batches of 64; more would fit their
 accidents."""
@@ -51,8 +54,8 @@ def resolve(settings: Training, x: Tensor, separation: Separation | None = None)
 
     The batch is the largest of 512, 256, 128 and 64 with which 10 epochs have at least 1,000 steps,
     so 512 from 51,200 training data on, and 64 for few. Few data get as many epochs as show 83,200,
-    at most 21, others 10. The learning rate is 0.004 for batches of up to 128, and grows with the
-    square root of larger ones.
+    at most 21, others 10, or 20 with a separation. The learning rate is 0.004 for batches of up to
+    128, and grows with the square root of larger ones.
 
     Arguments:
         settings: The settings as they were given.
@@ -73,6 +76,7 @@ def resolve(settings: Training, x: Tensor, separation: Separation | None = None)
     usual = next((size for size in BATCHES if fewest * count >= 1_000 * size), BATCHES[-1])
     batch_size = min(count, settings.batch_size or usual)
     steeper = 1.0 if separation is None else 1 + STEEPER * separation.weight
+    fewest = fewest if separation is None else PASSES_OF_PAIRS
     passes = min(most, max(fewest, math.ceil(SHOWN / count)))
     epochs = settings.epochs
     if settings.steps is not None:
