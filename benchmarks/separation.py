@@ -131,7 +131,7 @@ def run(settings: Settings) -> list[Row]:
 
 def measured(fits: Sequence[Fit], settings: Settings, folder: Path) -> list[dict[str, Any]]:
     """The record of each fit: the one kept, or a new one, which is kept at once."""
-    train, test = (part.limited(600 if settings.quick else None) for part in _loaded(settings))
+    train, test = (part.limited(200 if settings.quick else None) for part in _loaded(settings))
     told = {"vaelab": vaelab.__version__, "threads": settings.threads, "data": train.fingerprint}
     records: list[dict[str, Any]] = []
     warm = False

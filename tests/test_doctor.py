@@ -14,9 +14,20 @@ import torch
 
 from conftest import blobs
 from vaelab import VAE, checks
-from vaelab.doctor import LEVELS, Finding, _data, _model, examine_data, examine_model, report, worst
+from vaelab.doctor import (
+    LEVELS,
+    Finding,
+    _data,
+    _model,
+    _patient,
+    examine_data,
+    examine_model,
+    report,
+    worst,
+)
 from vaelab.recipes import RECIPES
 from vaelab.records import Dataset
+from vaelab.separation import Separation
 
 Damage = Callable[[Dataset], Dataset]
 
@@ -319,6 +330,93 @@ def test_other_data_and_recoveries_are_told(healthy: VAE, train: Dataset, test: 
     assert "--learning-rate 0.00036" in finding.advice
 
 
+@pytest.fixture(scope="module")
+def apart(train: Dataset) -> VAE:
+    return VAE("neighbours", epochs=12).fit(train)
+
+
+@pytest.fixture(scope="module")
+def fought(train: Dataset) -> VAE:
+    return VAE("vae", separation=20, epochs=12).fit(train)
+
+
+def test_a_separation_that_the_prior_follows_is_sound(
+    apart: VAE, train: Dataset, test: Dataset
+) -> None:
+    finding = found(examine_model(apart, train, test), "separation")
+    assert finding.level == "ok", finding
+    assert finding.evidence.startswith("at weight 1 the term adds ")
+
+
+def test_a_separation_that_fights_the_prior_is_found(
+    fought: VAE, train: Dataset, test: Dataset
+) -> None:
+    finding = found(examine_model(fought, train, test), "separation")
+    assert finding.level == "warning", finding
+    bending, _, less = finding.advice.partition("; or a smaller weight: ")
+    assert bending == "vaelab train neighbours DATA --latent-dim 2"
+    start, _, weight = less.rpartition(" ")
+    assert start == "vaelab train vae DATA --latent-dim 2 --separation"
+    record = fought.history_[-1]
+    wanted = 3 * record["train_rate"] / (record["train_separation"] * 144)
+    assert float(weight) == pytest.approx(wanted, rel=0.05)
+    convolved = copy.deepcopy(fought)
+    convolved.recipe_ = replace(fought.recipe_, name="conv")
+    finding = found(examine_model(convolved, train, test), "separation")
+    assert finding.advice.startswith("vaelab train conv-neighbours DATA")
+
+
+def test_a_separation_that_hardly_counts_is_told(train: Dataset, test: Dataset) -> None:
+    vae = VAE("vae", separation=5e-4, epochs=3).fit(train)
+    finding = found(examine_model(vae, train, test), "separation")
+    assert finding.level == "note", finding
+    assert "it hardly counts" in finding.evidence
+    assert finding.advice == "vaelab train vae DATA --latent-dim 2 --separation 1"
+
+
+def test_what_has_no_separation_is_not_troubled(
+    healthy: VAE, fought: VAE, train: Dataset, test: Dataset
+) -> None:
+    none = copy.deepcopy(fought)
+    none.recipe_ = replace(fought.recipe_, separation=Separation(weight=0.0))
+    for vae in (healthy, none):
+        finding = found(examine_model(vae, train, test), "separation")
+        assert (finding.level, finding.evidence) == ("ok", "none was asked for.")
+
+
+@pytest.mark.parametrize(
+    ("share", "least", "level"),
+    [(0.11, 0.26, "warning"), (0.09, 0.26, "ok"), (0.11, 0.24, "ok")],
+)
+def test_a_separation_is_judged_by_nats_and_share(
+    share: float, least: float, level: str, fought: VAE, train: Dataset, test: Dataset
+) -> None:
+    """`share` of the rate, where that is `least` nats."""
+    patient = _patient.admitted(fought, train, test, 4, 0)
+    vae = copy.deepcopy(fought)
+    vae.history_[-1]["train_rate"] = least / share
+    told = patient.information._replace(marginal_kl=least)
+    assert _model.separation(replace(patient, vae=vae, information=told)).level == level
+
+
+def test_a_prior_that_bends_already_is_not_advised(
+    apart: VAE, train: Dataset, test: Dataset
+) -> None:
+    patient = _patient.admitted(apart, train, test, 4, 0)
+    far = patient.information._replace(marginal_kl=2.0)
+    finding = _model.separation(replace(patient, information=far))
+    assert finding.level == "warning"
+    assert finding.advice.startswith("vaelab train neighbours DATA --latent-dim 2 --separation 0.")
+    few = far._replace(mutual_information=far.ceiling)
+    finding = _model.separation(replace(patient, information=few))
+    assert finding.level == "ok"
+    assert "too few to tell" in finding.evidence
+    conditional = VAE("conditional", separation=1, epochs=1).fit(train)
+    patient = _patient.admitted(conditional, train, test, 4, 0)
+    finding = _model.separation(replace(patient, information=far))
+    assert finding.advice.startswith("vaelab train conditional DATA"), "which has no VampPrior"
+
+
 def test_models_of_bits_and_other_priors_can_be_examined(train: Dataset, test: Dataset) -> None:
     vae = VAE("vamp", epochs=1, options={"components": 20}, training={"binarize": "dynamic"})
     own = replace(vae.fit(train).recipe_, name="mine")
@@ -329,7 +427,7 @@ def test_models_of_bits_and_other_priors_can_be_examined(train: Dataset, test: D
 
 
 def test_recipes_that_are_advised_exist() -> None:
-    assert {"vamp", "vae"} <= set(RECIPES)
+    assert {"vamp", "vae", "neighbours", "conv-neighbours"} <= set(RECIPES)
 
 
 def test_the_report_tells_the_worst_first(healthy: VAE, train: Dataset, test: Dataset) -> None:

@@ -86,9 +86,9 @@ def examine_model(
     """Looks for what went wrong in training: a finding for each check, in a fixed order.
 
     The checks are `posterior-collapse`, `unused-dimensions`, `prior-holes`, `over-fitting`,
-    `under-fitting`, `log-likelihood`, `saturated-scales`, `data` and `recoveries`. At most 10,000
-    training and 2,000 test data are looked at, always the same; all figures are in nats per datum.
-    A model that was trained on bits drawn from grey levels is judged on such bits.
+    `under-fitting`, `log-likelihood`, `saturated-scales`, `data`, `recoveries` and `separation`. At
+    most 10,000 training and 2,000 test data are looked at, always the same; all figures are in nats
+    per datum. A model that was trained on bits drawn from grey levels is judged on such bits.
 
     Arguments:
         vae: A fitted model.
