@@ -27,7 +27,7 @@ test-slow: $(READY)  ## run all tests, those that take minutes included
 	$(BIN)/python -m pytest -q
 
 BENCH ?=
-bench: $(READY)  ## measure against baselines, about 90 minutes; BENCH=startup for one of them
+bench: $(READY)  ## measure against baselines, about three hours; BENCH=startup for one of them
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 check: $(READY)  ## check format, lint, types, floors, and that all examples run
