@@ -110,8 +110,8 @@ def neighbour_graph(
         raise checks.ArgumentError(f"x has {len(x)} datum, but a graph needs 2 at least.")
     others = min(neighbours, len(x)) - 1
     points = _points(x, unit, seed)
-    near, distances = _nearest(points, others, seed, progress)
-    return _joined(near, _sureness(distances, others + 1))
+    near = _nearest(points, others, seed, progress)
+    return _joined(near, _sureness(_distances(points, near), others + 1))
 
 
 def kept_graph(
@@ -199,7 +199,9 @@ def _points(x: Tensor, unit: Tensor | None, seed: int) -> np.ndarray:
 
     size = x[0].numel()
     if size <= DIMENSIONS:
-        return np.concatenate(list(parts(x)))
+        points = np.concatenate(list(parts(x)))
+        points -= points.mean(0)  # far from the origin, distances would lose their digits
+        return points
     count = min(len(x), FITTED, max(DIMENSIONS, FITTED_ELEMENTS // size))
     rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:count])
     some = np.concatenate(list(parts(x[torch.from_numpy(rows).to(x.device)])))
@@ -208,45 +210,52 @@ def _points(x: Tensor, unit: Tensor | None, seed: int) -> np.ndarray:
     return np.concatenate([pca.transform(part).astype(np.float32) for part in parts(x)])
 
 
-def _nearest(
-    points: np.ndarray, others: int, seed: int, progress: Progress | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which data are nearest to each, itself apart, and how far: `(N, others)`, nearest first."""
+def _nearest(points: np.ndarray, others: int, seed: int, progress: Progress | None) -> np.ndarray:
+    """Which data are nearest to each, itself apart: `(N, others)`."""
     if len(points) > EXACT:
         return _nearly_nearest(points, others, seed)
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(n_neighbors=others + 1, algorithm="brute").fit(points)
     near = np.empty((len(points), others), np.int32)
-    distances = np.empty((len(points), others))
-    for start in range(0, len(points), BLOCK):
-        rows = np.arange(start, min(start + BLOCK, len(points)))
-        far, found = search.kneighbors(points[rows])
-        near[rows], distances[rows] = _without(rows, found, far)
+    for rows in _blocks(len(points)):
+        found = search.kneighbors(points[rows], return_distance=False)
+        near[rows] = _without(rows, found)
         if progress is not None:
             progress(int(rows[-1]) + 1, len(points))
-    return near, distances
+    return near
 
 
-def _nearly_nearest(points: np.ndarray, others: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearly_nearest(points: np.ndarray, others: int, seed: int) -> np.ndarray:
     """`_nearest` of many data, nearly always: by nearest neighbour descent."""
     checks.needs(f"a graph of {len(points):,} data", "pynndescent", extra="neighbours")
     from pynndescent import NNDescent
 
-    found, far = NNDescent(points, n_neighbors=others + 1, random_state=seed).neighbor_graph
-    return _without(np.arange(len(points)), found, far)
+    found, _ = NNDescent(points, n_neighbors=others + 1, random_state=seed).neighbor_graph
+    return _without(np.arange(len(points)), found)
 
 
-def _without(rows: np.ndarray, found: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _without(rows: np.ndarray, found: np.ndarray) -> np.ndarray:
     """What was found for each row but the row itself; where copies hid it, but the last."""
     own = found == rows[:, None]
     own[:, -1] |= ~own.any(1)
-    shape = (len(rows), found.shape[1] - 1)
-    return found[~own].reshape(shape), far[~own].reshape(shape)
+    return np.asarray(found[~own].reshape(len(rows), -1))
+
+
+def _distances(points: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """How far the nearest of each are, `(N, others)`: by differences, so that copies have 0."""
+    far = np.empty(near.shape)
+    for rows in _blocks(len(points)):
+        far[rows] = np.linalg.norm(points[rows, None] - points[near[rows]], axis=-1)
+    return far
+
+
+def _blocks(count: int) -> Iterator[np.ndarray]:
+    return (np.arange(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
 
 
 def _sureness(distances: np.ndarray, neighbours: int) -> np.ndarray:
-    """a_ij of distances `(N, K)`, nearest first; see `neighbour_graph`."""
+    """a_ij of distances `(N, K)`; see `neighbour_graph`."""
     nearest = np.where(distances > 0, distances, np.inf).min(1, keepdims=True)
     beyond = np.maximum(0, distances - np.where(np.isfinite(nearest), nearest, 0))
     width = np.ones((len(beyond), 1))

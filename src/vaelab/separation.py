@@ -46,7 +46,8 @@ class Separation:
     T. Sainburg, L. McInnes and T. Gentner, Parametric UMAP (2021), https://arxiv.org/abs/2009.12981
 
     Arguments:
-        weight: By how much it counts, at least 0; 0 is without it.
+        weight: By how much it counts, at least 0; 0 is without it. The default is where the
+            accuracy of neighbours on MNIST no longer grows with it; see docs/images/separation.png.
         neighbours: k of the graph; see `vaelab.graphs.neighbour_graph`.
         scale: s, units of UMAP's map in one of the latent space, above 0.
 
@@ -57,7 +58,7 @@ class Separation:
     True
     """
 
-    weight: float = 1.0
+    weight: float = 0.25
     neighbours: int = 15
     scale: float = 3.0
 
