@@ -56,8 +56,8 @@ FOUGHT, FOUGHT_SHARE = 0.25, 0.1
 """A separation fights the KL divergence where it holds codes away from the prior. On 4,000 digits
 of MNIST the aggregate posterior of `vae` was from it by 12 to 17 % of the rate with weights from
 0.1 to 20, by 8 % with 0.02 and by 5 to 6 % without; that of `neighbours` by 2 % with any weight. On
-all digits it was 25 % with 0.75, 5 % without, and 1.5 % for `neighbours`. A wide map and a rising rate
-are no signs: both were seen without a separation too. One seed each."""
+all digits it was 25 % with 0.75, 5 % without, and 1.5 % for `neighbours`. A wide map and a rising
+rate are no signs: both were seen without a separation too. One seed each."""
 
 BALANCE, PLENTY = 3.0, 10.0
 """What the term adds to the loss over the rate. There, with 0.7 it went half its way, and its 15
