@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
@@ -27,6 +28,7 @@ from vaelab.files import write_atomically, write_json
 from vaelab.machine import torch_threads
 from vaelab.plots._canvas import INK, MODEL_COLOURS, NOTE, SMALL, halo, panels, settled, style
 from vaelab.preservation import preservation
+from vaelab.training import resolve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,11 +103,11 @@ class Fit:
         """The file that keeps what was found."""
         return f"{self.line.replace(' ', '-')}-seed-{self.seed}.json"
 
-    def model(self) -> vaelab.VAE:
-        """What is trained: all defaults but for the weight and the seed."""
+    def model(self, epochs: int) -> vaelab.VAE:
+        """What is trained: all defaults but for the weight and the seed, and as long as others."""
         if self.weight is None:
-            return vaelab.VAE(PLAIN, seed=self.seed)
-        return vaelab.VAE("neighbours", separation=self.weight, seed=self.seed)
+            return vaelab.VAE(PLAIN, epochs=epochs, seed=self.seed)
+        return vaelab.VAE("neighbours", separation=self.weight, epochs=epochs, seed=self.seed)
 
 
 FITS = tuple(Fit(weight, seed) for seed in SEEDS for weight in (None, *WEIGHTS))
@@ -132,7 +134,13 @@ def run(settings: Settings) -> list[Row]:
 def measured(fits: Sequence[Fit], settings: Settings, folder: Path) -> list[dict[str, Any]]:
     """The record of each fit: the one kept, or a new one, which is kept at once."""
     train, test = (part.limited(200 if settings.quick else None) for part in _loaded(settings))
-    told = {"vaelab": vaelab.__version__, "threads": settings.threads, "data": train.fingerprint}
+    epochs = _epochs(train)
+    told = {
+        "vaelab": vaelab.__version__,
+        "threads": settings.threads,
+        "data": train.fingerprint,
+        "epochs": epochs,
+    }
     records: list[dict[str, Any]] = []
     warm = False
     for number, fit in enumerate(fits, start=1):
@@ -142,7 +150,7 @@ def measured(fits: Sequence[Fit], settings: Settings, folder: Path) -> list[dict
                 vaelab.VAE("neighbours", training={"steps": 1}).fit(train)
                 warm = True
             began = os.getloadavg()[0]
-            figures = _figures(fit, train, test)
+            figures = _figures(fit, epochs, train, test)
             date = datetime.now(UTC).date().isoformat()
             record = {"told": told, "date": date, "load_before": began, "figures": figures}
             write_json(folder / fit.file, record)
@@ -167,11 +175,21 @@ def _kept(path: Path, told: Mapping[str, Any]) -> dict[str, Any] | None:
     return record if record["told"] == told else None
 
 
-def _figures(fit: Fit, train: vaelab.Dataset, test: vaelab.Dataset) -> dict[str, float]:
+def _epochs(train: vaelab.Dataset) -> int:
+    """How many the default recipe takes for the data, which without a separation would be fewer."""
+    recipe = vaelab.recipes.build("neighbours", train.shape)
+    epochs = resolve(recipe.training, torch.from_numpy(train.x), recipe.separation).epochs
+    assert epochs is not None
+    return epochs
+
+
+def _figures(
+    fit: Fit, epochs: int, train: vaelab.Dataset, test: vaelab.Dataset
+) -> dict[str, float]:
     """Trains and judges."""
     assert train.y is not None
     assert test.y is not None
-    vae = fit.model()
+    vae = fit.model(epochs)
     taken = seconds(lambda: vae.fit(train))
     among, placed, terms = vae.transform(train), vae.transform(test), vae.terms(test, seed=0)
     return {

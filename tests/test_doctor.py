@@ -345,7 +345,7 @@ def test_a_separation_that_the_prior_follows_is_sound(
 ) -> None:
     finding = found(examine_model(apart, train, test), "separation")
     assert finding.level == "ok", finding
-    assert finding.evidence.startswith("at weight 1 the term adds ")
+    assert finding.evidence.startswith(f"at weight {Separation().weight:g} the term adds ")
 
 
 def test_a_separation_that_fights_the_prior_is_found(
@@ -371,7 +371,9 @@ def test_a_separation_that_hardly_counts_is_told(train: Dataset, test: Dataset) 
     finding = found(examine_model(vae, train, test), "separation")
     assert finding.level == "note", finding
     assert "it hardly counts" in finding.evidence
-    assert finding.advice == "vaelab train vae DATA --latent-dim 2 --separation 1"
+    assert finding.advice == (
+        f"vaelab train vae DATA --latent-dim 2 --separation {Separation().weight:g}"
+    )
 
 
 def test_what_has_no_separation_is_not_troubled(
