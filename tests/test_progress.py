@@ -37,7 +37,7 @@ def test_a_terminal_sees_speed_and_nats_and_a_clean_line_at_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn = feed(monkeypatch, Terminal())
-    assert "conv: graph   :  50%" in drawn
+    assert "conv: graph   :   0%" in drawn
     assert drawn.index("conv: graph") < drawn.index("images/s")
     assert "images/s, ELBO -140.5, rate 6.5, distortion 134.0 nats" in drawn
     assert "67%" in drawn
