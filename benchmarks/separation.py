@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 WIDE = True
 """The results are one table, a line a weight."""
 
-WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0)
+WEIGHTS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 SEEDS = (0, 1, 2)
 PLAIN = "vae"
 """A line without a separation and with a standard normal prior, to set the others beside."""
