@@ -461,4 +461,6 @@ def test_a_report_joins_neighbours_where_a_model_was_to_keep_them_together(
         )
         exhibits = Exhibits(comparison.models, *data, latents=comparison.latents)
         path = vaelab.write_report(tmp_path / str(separation), comparison, exhibits)
-        assert ('"edges": null' in path.read_text(encoding="utf-8")) is not there
+        page = path.read_text(encoding="utf-8")
+        assert ('"edges": null' in page) is not there
+        assert ("with a separation of weight 0.5 (its term: " in page) is there

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaelab import files, plots
 from vaelab.comparison import Comparison, rows
+from vaelab.estimator import VAE
 from vaelab.exhibits import Exhibits
 from vaelab.explorer import portable
 from vaelab.report.figures import FIGURES, kl_figure, kl_rows
@@ -90,6 +91,7 @@ def _render(
         rows=[row for row in rows(list(comparison.figures.values())) if row.name not in _ABOVE],
         settings={name: vae.training_ for name, vae in comparison.models.items()},
         objectives={name: vae.recipe_.objective.name for name, vae in comparison.models.items()},
+        separations={name: _separation(vae) for name, vae in comparison.models.items()},
         pictures=pictures,
         point=", ".join(f"{c:g}" for c in next(iter(exhibits.points.values()))),
         ends=_ends(exhibits) if "interpolation" in pictures else {},
@@ -99,6 +101,17 @@ def _render(
         kl_rows=kl_rows(),
         command=command,
         date=time.strftime("%Y-%m-%d"),
+    )
+
+
+def _separation(vae: VAE) -> str:
+    """What a model's separation was, and where its term ended, beside the objective."""
+    separation, last = vae.recipe_.separation, vae.history_[-1]
+    if separation is None:
+        return ""
+    return (
+        f" with a separation of weight {separation.weight:g} (its term: "
+        f"{last['train_separation']:.2f} nats a datum at the end)"
     )
 
 
