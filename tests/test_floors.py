@@ -21,6 +21,7 @@ FLOORS = {
         "parts",
         "plots",
         "progress",
+        "ranks",
         "tensors",
         "trackers",
     ],

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vaelab import checks, files
 
-__all__ = ["KEPT", "Snapshot", "latest", "locked", "write"]
+__all__ = ["KEPT", "Snapshot", "latest", "locked", "pack", "unpack", "write"]
 
 KEPT = 2
 """How many snapshots are kept: should the newest be damaged, there is one before."""
@@ -72,16 +72,37 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def pack(snapshot: Snapshot) -> bytes:
+    """The content of a snapshot's file."""
+    from safetensors.torch import save
+
+    tensors = {name: t.detach().cpu().contiguous() for name, t in snapshot.tensors.items()}
+    return save(tensors, metadata={"values": json.dumps(snapshot.values)})
+
+
+def unpack(content: bytes) -> Snapshot:
+    """The snapshot of which `pack` made the content.
+
+    The format: eight bytes tell how long the header is, little end first; it is JSON, and its
+    `__metadata__` holds the plain values. See https://huggingface.co/docs/safetensors
+
+    >>> unpack(pack(Snapshot({"step": 3}, {"w": torch.ones(2)})))
+    Snapshot(values={'step': 3}, tensors={'w': tensor([1., 1.])})
+    """
+    from safetensors.torch import load
+
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    return Snapshot(json.loads(header["__metadata__"]["values"]), load(content))
+
+
 def write(folder: Path, step: int, snapshot: Snapshot) -> Path:
     """Writes a snapshot atomically, then removes all but the newest two.
 
     Raises:
         OSError: It cannot be written; the snapshots that are there stay.
     """
-    from safetensors.torch import save
-
-    tensors = {name: t.detach().cpu().contiguous() for name, t in snapshot.tensors.items()}
-    content = save(tensors, metadata={"values": json.dumps(snapshot.values)})
+    content = pack(snapshot)
     digest = hashlib.sha256(content).hexdigest()[:16]
     path = files.write_atomically(folder / f"step-{step:09d}-{digest}.safetensors", content)
     kept = 1

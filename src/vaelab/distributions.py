@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,16 @@ from torch.distributions.kl import kl_divergence, register_kl
 
 from vaelab.divergences import normal_formula
 
-__all__ = ["DiagonalNormal", "GreyBernoulli", "isolated", "kl", "kl_per_dimension", "seeded"]
+__all__ = [
+    "DiagonalNormal",
+    "GreyBernoulli",
+    "Share",
+    "SharedNormal",
+    "isolated",
+    "kl",
+    "kl_per_dimension",
+    "seeded",
+]
 
 
 class DiagonalNormal(Independent):  # type: ignore[type-arg]
@@ -54,6 +63,63 @@ class DiagonalNormal(Independent):  # type: ignore[type-arg]
         """Standard deviations `(..., D)`."""
         scale: Tensor = self.base_dist.scale
         return scale
+
+
+class Share(NamedTuple):
+    """Which of a batch's rows are here, where several processes share it.
+
+    Attributes:
+        generator: Where the draws of the whole batch come from, in the same state on each process.
+        start, stop: The rows [start, stop) are here.
+        total: Rows of the whole batch.
+    """
+
+    generator: torch.Generator
+    start: int
+    stop: int
+    total: int
+
+    def bits(self, x: Tensor) -> Tensor:
+        """Bits drawn with the probabilities `x`, `(stop - start, *shape)`: those that the rows
+        would get in a draw of the whole batch.
+
+        >>> ones = torch.ones(1, 2)
+        >>> Share(torch.Generator(), 1, 2, 3).bits(ones)
+        tensor([[1., 1.]])
+        """
+        whole = x.new_zeros(self.total, *x.shape[1:])
+        whole[self.start : self.stop] = x
+        return torch.bernoulli(whole, generator=self.generator)[self.start : self.stop]
+
+
+class SharedNormal(DiagonalNormal):
+    """A `DiagonalNormal` of a share of a batch, whose draws are those of the whole batch's.
+
+    Noise is drawn for all rows and that of the others is left out, so a datum has the noise that
+    it would have in one process, however many processes share its batch.
+
+    Arguments:
+        loc: Means `(N, D)` of the rows that are here.
+        scale: Standard deviations `(N, D)`, above 0.
+        share: Which rows they are.
+
+    >>> halves = [Share(torch.Generator().manual_seed(0), n, n + 1, 2) for n in range(2)]
+    >>> draws = [SharedNormal(torch.zeros(1, 3), torch.ones(1, 3), h).rsample() for h in halves]
+    >>> whole = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    >>> torch.equal(torch.cat(draws), whole)
+    True
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, share: Share) -> None:
+        super().__init__(loc, scale)
+        self.share = share
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draws `(*sample_shape, N, D)` that carry gradients."""
+        share, loc = self.share, self.loc
+        whole = loc.new_empty(*sample_shape, share.total, loc.shape[-1])
+        noise = whole.normal_(generator=share.generator)
+        return loc + noise[..., share.start : share.stop, :] * self.scale
 
 
 class GreyBernoulli(Independent):  # type: ignore[type-arg]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vaelab import checks
+from vaelab.ranks import Ranks
 
 __all__ = ["Shuffle", "window_rows"]
 
@@ -77,6 +78,8 @@ class Shuffle:
         batch_size: Rows a batch.
         window: Rows that are shuffled at once; see `window_rows`.
         generator: Gives each epoch's order; on the processor.
+        ranks: The processes that share each batch. The batches are the same for each, but of a
+            window it reads only the rows of its shares.
 
     Attributes:
         count: Rows that an epoch yields, N − H.
@@ -102,8 +105,9 @@ class Shuffle:
         batch_size: int,
         window: int,
         generator: torch.Generator,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.x, self.generator = x, generator
+        self.x, self.generator, self.ranks = x, generator, ranks or Ranks()
         self.batch_size = checks.integer("batch_size", batch_size)
         self.window = checks.integer("window", window)
         self.free = torch.ones(len(x), dtype=torch.bool)
@@ -164,6 +168,7 @@ class Shuffle:
     def _orders(
         self, windows: tuple[Tensor, ...], size: int, seeds: list[int], passed: int
     ) -> Iterator[Tensor]:
+        at = passed
         for blocks, seed in zip(windows, seeds, strict=True):
             rows = ((blocks.sort().values * size)[:, None] + torch.arange(size)).flatten()
             rows = rows[: int((rows < len(self.x)).sum())]  # the file's last block may be short
@@ -172,11 +177,26 @@ class Shuffle:
                 passed -= len(rows)
                 continue
             order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
-            if passed:
+            if passed or not self.ranks.alone:
                 order, passed = order[passed:], 0
-                rows = order.sort().values
+                rows = order[self._shared(at, len(order))].sort().values
+            at += len(order)
             self._read(rows.to(self.x.device))
             yield order.to(self.x.device)
+
+    def _shared(self, at: int, count: int) -> Tensor:
+        """Which of `count` rows are in this process's shares, the first being row `at` of an
+        epoch: `(count,)`, bits.
+        """
+        rows = torch.arange(at, at + count)
+        place, full = rows % self.batch_size, self.count - self.count % self.batch_size
+        start, stop = self.ranks.bounds(self.batch_size)
+        first, end = self.ranks.bounds(self.count - full)
+        start_of, stop_of = (
+            torch.where(rows < full, start, first),
+            torch.where(rows < full, stop, end),
+        )
+        return (start_of <= place) & (place < stop_of)
 
     def _read(self, rows: Tensor) -> None:
         """Reads ascending rows of a memory map into the page cache: one element of each suffices.

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import click
 
-from vaelab import __version__, checks
+from vaelab import __version__, checks, ranks
 from vaelab.cli import explore, facts, models, runs
 from vaelab.cli.group import Group
-from vaelab.cli.shared import fail, warn
+from vaelab.cli.shared import fail, hush, warn
 
 __all__ = ["cli", "main"]
 
@@ -63,6 +63,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if args is None else args)
     warnings.showwarning = warn  # this process is ours: a warning is told in one line
     signal.signal(signal.SIGTERM, _terminate)
+    if ranks.launched() and os.environ["RANK"] != "0":
+        hush()
     try:
         code = cli.main(args=given, obj=given, standalone_mode=False)
     except click.exceptions.Abort as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaelab import checks, files, machine
+from vaelab import checks, files, machine, ranks
 from vaelab.cli import completion
 from vaelab.cli.config import write_config
 from vaelab.cli.group import ends_options, names, point_option, training_options
@@ -31,6 +31,7 @@ from vaelab.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from vaelab.estimator import VAE
     from vaelab.records import Callback, Dataset
 
 RUN, METRICS = "run.json", "metrics.json"
@@ -66,6 +67,10 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
     \b
     Example:  vaelab compare mnist --recipes vae,conv --epochs 5 --out runs/first
     """
+    if ranks.launched():
+        raise checks.ArgumentError(
+            "compare runs recipes side by side; start it without torchrun, or start train with it."
+        )
     from vaelab.checkpoints import locked
 
     folder = out or Path("runs") / called(data)
@@ -236,32 +241,52 @@ def _compare(
     "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: runs/DATA-RECIPE]"
 )
 def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
-    """Train one model and write its folder.
+    """Train one model and write its folder; torchrun starts several processes that train it.
 
     \b
     Example:  vaelab train beta mnist --set beta=2 --epochs 5 --out runs/beta2
     """
-    from vaelab.comparison import check, evaluate
-    from vaelab.estimator import VAE
-    from vaelab.records import Checkpoints
-    from vaelab.storage import CHECKPOINTS
+    from vaelab.comparison import evaluate
 
     folder = out or Path("runs") / f"{called(data)}-{recipe}"
-    _refuse_used(folder, resume=options["resume"])
-    training_data, test = load_data(wanted(data, options["read"]), options["limit"])
-    state = Checkpoints(folder / CHECKPOINTS, options["checkpoint_seconds"], options["resume"])
-    callback = progress(recipe, 0, track=options["track"], folder=folder)
-    vae = VAE(recipe, checkpoints=state, callback=callback, **trained_with(options))
-    check(vae, training_data, test)  # what cannot be made or written is refused before training
-    files.check_writable(folder)
+    with ranks.joined(options["device"]) as place:
+        vae, training_data, test = _trained(recipe, data, folder, options, place)
+    if place.rank > 0:
+        return
     with resumable():
-        vae.fit(training_data)
         figures = evaluate(vae, test, training_data)
         vae.save(folder, figures=figures)
         write_config(folder)
     tell_likelihood(vae)
     print_figures(recipe, figures)
     note(f"model: {folder}")
+
+
+def _trained(
+    recipe: str, data: str, folder: Path, options: Mapping[str, Any], place: ranks.Ranks
+) -> tuple[VAE, Dataset, Dataset]:
+    """The model, trained by all processes, and its data."""
+    from vaelab.comparison import check
+    from vaelab.estimator import VAE
+    from vaelab.records import Checkpoints
+    from vaelab.storage import CHECKPOINTS
+
+    resume = place.any(options["resume"] or ranks.restarted())
+    place.agreed(lambda: _refuse_used(folder, resume=resume))
+    for turn in (True, False):  # one process a machine downloads and converts; the others wait
+        if turn == (ranks.local_rank() == 0):
+            train, test = load_data(wanted(data, options["read"]), options["limit"])
+        place.any(False)
+    state = Checkpoints(folder / CHECKPOINTS, options["checkpoint_seconds"], resume)
+    callback = None
+    if place.rank == 0:
+        callback = progress(recipe, 0, track=options["track"], folder=folder)
+    vae = VAE(recipe, checkpoints=state, callback=callback, **trained_with(options))
+    check(vae, train, test)  # what cannot be made or written is refused before training
+    place.agreed(lambda: files.check_writable(folder))
+    with resumable():
+        vae.fit(train)
+    return vae, train, test
 
 
 def _refuse_used(folder: Path, *, resume: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from vaelab import checks
+from vaelab import checks, ranks
 from vaelab.progress import QUIET
 
 if TYPE_CHECKING:
@@ -269,7 +270,15 @@ def warn(message: Warning | str, *_: object, **__: object) -> None:
     click.echo(f"note: {message}", err=True)
 
 
+def hush() -> None:
+    """From now on this process, one of several that train a model, tells nothing but errors."""
+    os.environ[QUIET] = "1"
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    warnings.showwarning = lambda *_, **__: None
+
+
 def fail(line: str, code: int) -> NoReturn:
-    """Tells an error in one line and ends the process."""
-    click.echo("error: " + " ".join(line.split()), err=True)
+    """Tells an error in one line and ends the process; of several, one on each machine tells."""
+    if ranks.local_rank() == 0:
+        click.echo("error: " + " ".join(line.split()), err=True)
     sys.exit(code)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from vaelab.model import Model
 from vaelab.objectives import Objective
 from vaelab.parts import Part, fresh
 from vaelab.posteriors import Posterior
+from vaelab.ranks import Ranks
 from vaelab.records import Callback, Checkpoints, Dataset, Training
 from vaelab.separation import Separation
 from vaelab.tensors import STATIC_SEED, binarized, check_data, to_float
@@ -41,6 +42,7 @@ from vaelab.training._settings import (
     identity,
     resolve,
 )
+from vaelab.training._shared import check_alike, check_shared
 
 __all__ = [
     "Trained",
@@ -100,6 +102,12 @@ def train(
     the same settings, data and number of threads, a run has the same bits as one that was never
     interrupted, all but the `seconds` in its history.
 
+    Within a group of `torch.distributed`, all of whose processes call this with the same data and
+    settings, each batch is shared among them; see `vaelab.ranks`. Batches, their order, and the
+    noise of a datum are those of one process, and so are the weights but for the rounding of sums.
+    What a posterior of torch's own classes draws is other noise, and differs between the processes.
+    Rank 0 alone validates, calls back and writes checkpoints; every process returns the model.
+
     Arguments:
         model: The model; it is not changed.
         objective: What is minimised.
@@ -123,20 +131,28 @@ def train(
         The trained model, its history and the settings used.
 
     Raises:
-        checks.ArgumentError: A device is not there, or labels do not suit the model.
-        checks.TrainingError: The loss is NaN or infinite from the start.
+        checks.ArgumentError: A device is not there, or labels do not suit the model; or several
+            processes were given different things, or a loss that is no mean over data.
+        checks.TrainingError: The loss is NaN or infinite from the start, or another process has
+            ended.
         checks.StorageError: The checkpoints are those of another run, all damaged, or being
             written by another process.
         checks.Interrupted: A signal asked to stop, and the state was kept.
         OSError: The folder of the checkpoints cannot be written.
     """
+    ranks = Ranks.here()
     _check_labels(model, y, len(x))
+    check_shared(ranks, model, separation)
     shuffler = torch.Generator().manual_seed(checks.seed(seed))  # one order for every model
     count = held_out(settings, len(x))
     some = np.random.default_rng(seed).choice(len(x), min(len(x), count + START), replace=False)
     held, rest = torch.from_numpy(some[:count]), torch.from_numpy(some[count:])
     settings = resolve(settings, x, separation)
-    fingerprint = fingerprint or _fingerprint(x, y, checkpoints)
+    if not fingerprint and (checkpoints or not ranks.alone):
+        fingerprint = _fingerprint(x, y)
+    if not ranks.alone:
+        check_alike(ranks, identity(model, objective, settings, seed, fingerprint or ""))
+    callback = callback if ranks.rank == 0 else None
     if settings.binarize == "static":
         x = binarized(x, STATIC_SEED)
     elif settings.binarize == "dynamic":
@@ -155,7 +171,7 @@ def train(
             if checkpoints is None:
                 loop.run()
             else:
-                what = model, loop.objective, settings, seed, fingerprint
+                what = model, loop.objective, settings, seed, fingerprint or ""
                 same = identity(*what, separation=loop.separation)
                 with _kept(loop, checkpoints, same) as keeper:
                     loop.run(keeper.after_step, keeper.after_epoch)
@@ -194,9 +210,10 @@ def _budgeted(
     """The settings with minutes, if they are the budget, made steps; as before if resumed."""
     if settings.minutes is None or settings.steps is not None:
         return settings
-    steps = None
+    ranks, steps = Ranks.here(), None
     if checkpoints is not None and checkpoints.resume:
-        steps = earlier_steps(Path(checkpoints.folder), settings.minutes)
+        folder, minutes = Path(checkpoints.folder), settings.minutes
+        steps = ranks.agreed(lambda: earlier_steps(folder, minutes))
     if steps is None:
 
         def trial() -> Loop:
@@ -210,8 +227,11 @@ def _budgeted(
 
 @contextmanager
 def _kept(loop: Loop, settings: Checkpoints, same: dict[str, object]) -> Iterator[Keeper]:
-    """Within, a run's state is kept by this process alone, and signals wait for its steps."""
-    with snapshots.locked(Path(settings.folder)), machine.signals_noted() as asked:
+    """Within, a run's state is kept by rank 0 alone, and signals wait for its steps."""
+    with ExitStack() as stack:
+        folder = snapshots.locked(Path(settings.folder))
+        loop.ranks.agreed(lambda: stack.enter_context(folder))
+        asked = stack.enter_context(machine.signals_noted())
         keeper = Keeper(loop, settings, same, asked)
         yield keeper
         keeper.write()
@@ -229,9 +249,9 @@ def _check_labels(model: Model, y: Tensor | None, count: int) -> None:
         model.given(y)
 
 
-def _fingerprint(x: Tensor, y: Tensor | None, checkpoints: Checkpoints | None) -> str:
+def _fingerprint(x: Tensor, y: Tensor | None) -> str:
     labels = None if y is None else y.cpu().numpy()
-    return Dataset(x.cpu().numpy(), labels, "array").fingerprint if checkpoints else ""
+    return Dataset(x.cpu().numpy(), labels, "array").fingerprint
 
 
 def _resident(x: Tensor, device: torch.device) -> Tensor:

@@ -25,6 +25,7 @@ def steps_within(minutes: float, begin: Callable[[], Loop]) -> int:
     """How many steps fit into so many minutes, at least one.
 
     A trial run is timed for a second or a little more, its validation too; what it took counts.
+    Of several processes, rank 0 looks at the clock.
 
     Arguments:
         minutes: For all of training.
@@ -36,14 +37,16 @@ def steps_within(minutes: float, begin: Callable[[], Loop]) -> int:
 
     def note() -> None:
         ends.append(time.perf_counter())
-        if len(ends) > WARMING + FEWEST and ends[-1] - ends[WARMING] > LOOK:
+        enough = len(ends) > WARMING + FEWEST and ends[-1] - ends[WARMING] > LOOK
+        if trial.ranks.agreed(lambda: enough):
             trial.total, trial.stopped = trial.steps, "timed"
 
     trial.run(after_step=note)
     now = time.perf_counter()
     gaps = [after - before for before, after in pairwise(ends)]
     seconds = median(gaps[WARMING:] or gaps) + (now - ends[-1]) / trial.batches.steps
-    return max(1, math.floor((60 * minutes - (now - began)) / seconds))
+    steps = max(1, math.floor((60 * minutes - (now - began)) / seconds))
+    return int(trial.ranks.agreed(lambda: steps))
 
 
 def earlier_steps(folder: Path, minutes: float) -> int | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -42,32 +43,47 @@ class Keeper:
         identity: dict[str, Any],
         asked: Callable[[], int | None],
     ) -> None:
-        self.loop, self.identity, self.asked = loop, identity, asked
+        self.loop, self.identity, self.ranks = loop, identity, loop.ranks
+        loop.asked = asked
         self.folder, self.every = Path(settings.folder), settings.seconds
         self.cost, self.last = GUESS, time.perf_counter()
         self.written: tuple[object, ...] = ()
         self.failure = ""
         loop.callback = self._guarded(loop.callback)
-        if settings.resume:
-            self._resume()
-        elif next(self.folder.glob("step-*"), None) is not None:
+        snapshot = self.ranks.first(partial(self._found, resume=settings.resume), _pack, _unpack)
+        if snapshot is not None:
+            self._resume(snapshot)
+
+    def _found(self, *, resume: bool) -> Snapshot | None:
+        """The newest checkpoint, if the run is to be resumed and there is one."""
+        if resume:
+            return checkpoints.latest(self.folder)
+        if next(self.folder.glob("step-*"), None) is not None:
             raise checks.StorageError(
                 f"{self.folder} holds the checkpoints of another run; continue it by resuming, "
                 "choose another folder, or remove it."
             )
+        return None
 
     def after_step(self) -> None:
         """Writes a checkpoint if one is due; ends the run if a signal came."""
-        signal = self.asked()
+        loop, signal = self.loop, self._signal()
         if signal is not None:
+            loop.check()
             self.write()
-            loop = self.loop
             where = f"step {loop.steps:,} of {loop.total:,}"
             if self.failure:
                 raise checks.Interrupted(f"interrupted at {where}; {self.failure}", signal)
             raise checks.Interrupted(f"interrupted at {where}; the state is kept", signal)
         if time.perf_counter() - self.last >= max(self.every, self.cost / SHARE):
             self.write()
+
+    def _signal(self) -> int | None:
+        """The signal that ends the run now, on all processes after the same step."""
+        noted = self.loop.asked()
+        if self.ranks.alone:
+            return noted
+        return (noted or SIGTERM) if self.loop.called else None
 
     def after_epoch(self) -> None:
         """Writes a checkpoint, unless that is too soon after the last."""
@@ -78,15 +94,13 @@ class Keeper:
         """Writes the state now; a failure is told once, and the checkpoints that are there stay."""
         loop = self.loop
         state = (loop.steps, loop.epoch, loop.finished)
-        if state == self.written:
+        if state == self.written or self.ranks.rank > 0:
+            return
+        if not self.ranks.alone and not loop.sound:  # all go back when they look at the loss
             return
         began = time.perf_counter()
         if not self.folder.is_dir():
-            warnings.warn(
-                f"{self.folder} was removed during the run; it is made again.",
-                checks.VaelabWarning,
-                stacklevel=2,
-            )
+            loop.warn(f"{self.folder} was removed during the run; it is made again.")
         try:
             checkpoints.write(self.folder, loop.steps, self._snapshot())
             self.written, self.failure = state, ""
@@ -96,7 +110,7 @@ class Keeper:
                 "those that are there are intact"
             )
             if failure != self.failure:
-                warnings.warn(f"{failure}; training goes on.", checks.VaelabWarning, stacklevel=2)
+                loop.warn(f"{failure}; training goes on.")
             self.failure = failure
         self.last = time.perf_counter()
         self.cost = self.last - began
@@ -123,7 +137,7 @@ class Keeper:
         values: dict[str, Any] = {
             "identity": self.identity,
             "finished": loop.finished,
-            "circumstances": _circumstances(),
+            "circumstances": self._circumstances(),
             "now": now.values,
         }
         tensors = {f"now.{name}": tensor for name, tensor in now.tensors.items()}
@@ -133,20 +147,16 @@ class Keeper:
         tensors |= {f"best.{name}": tensor for name, tensor in (loop.best or {}).items()}
         return Snapshot(values, tensors)
 
-    def _resume(self) -> None:
-        """Puts the run where the newest checkpoint left it; without one, it begins anew."""
-        snapshot = checkpoints.latest(self.folder)
-        if snapshot is None:
-            return
+    def _resume(self, snapshot: Snapshot) -> None:
+        """Puts the run where a checkpoint left it."""
         loop, values = self.loop, snapshot.values
         self._compare(values["identity"], finished=values["finished"])
-        change = difference(values["circumstances"], _circumstances())
+        there = {"processes": 1} | values["circumstances"]  # older ones were of one process
+        change = difference(there, self._circumstances())
         if change is not None:
-            warnings.warn(
+            loop.warn(
                 f"{self.folder}: {change}; training continues, but the last bits of its result may "
-                "differ from those of a run that was not interrupted.",
-                checks.VaelabWarning,
-                stacklevel=2,
+                "differ from those of a run that was not interrupted."
             )
         parts: dict[str, dict[str, Any]] = {"now": {}, "good": {}, "best": {}}
         for name, tensor in snapshot.tensors.items():
@@ -173,7 +183,18 @@ class Keeper:
                 "those it was begun with, or choose another folder."
             )
 
+    def _circumstances(self) -> dict[str, Any]:
+        """What changes the rounding of results, though not their meaning."""
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "processes": self.ranks.count,
+        }
 
-def _circumstances() -> dict[str, Any]:
-    """What changes the rounding of results, though not their meaning."""
-    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
+
+def _pack(snapshot: Snapshot | None) -> bytes:
+    return b"" if snapshot is None else checkpoints.pack(snapshot)
+
+
+def _unpack(content: bytes) -> Snapshot | None:
+    return checkpoints.unpack(content) if content else None

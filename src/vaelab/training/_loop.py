@@ -5,24 +5,28 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from vaelab import checks
+from vaelab import checkpoints, checks
 from vaelab.checkpoints import Snapshot
 from vaelab.conditioning import bound, class_weights
+from vaelab.distributions import Share
 from vaelab.graphs import Companions, Graph
-from vaelab.metrics import per_datum_given
 from vaelab.model import Model
 from vaelab.objectives import Objective
+from vaelab.ranks import Ranks
 from vaelab.records import Callback, Terms, Training
 from vaelab.separation import Separation
 from vaelab.shuffling import Shuffle
 from vaelab.tensors import binarized, to_float
 from vaelab.training._diagnosis import likely_cause
+from vaelab.training._draws import Draws, sharing
+from vaelab.training._figures import of_epoch, of_step, of_valid, summed
 from vaelab.training._optimizer import adamw, one_cycle
+from vaelab.training._shared import add_up
 
 __all__ = ["Loop"]
 
@@ -42,7 +46,7 @@ class _DivergedError(Exception):
 
 
 class Loop:
-    """The state of a training run.
+    """The state of a training run, the same on each of the processes that share its batches.
 
     Arguments:
         model: The model, with the weights it starts from, on its device.
@@ -62,6 +66,10 @@ class Loop:
         history: A record an epoch.
         best: Weights of the model that was best on the data held out.
         stopped: Why training ended before its last epoch, else empty.
+        ranks: The processes; in each, the loop takes the gradient of its share of a batch, and
+            the step of all.
+        asked: Gives the number of a signal that asked this process to stop, or `None`.
+        called: Whether a signal asked any of several processes to stop; the same on all of them.
     """
 
     def __init__(
@@ -81,7 +89,10 @@ class Loop:
     ) -> None:
         self.model, self.callback, self.constant = model, callback, constant
         self.settings, self.shuffler, self.seed = settings, shuffler, seed
-        self.device = next(model.parameters()).device
+        self.ranks, self.device = Ranks.here(), next(model.parameters()).device
+        self.draws = Draws(self.ranks, self.device, seed)
+        self.asked: Callable[[], int | None] = lambda: None
+        self.called = False
         self.x, self.valid = x, x[held]
         self.y = None if y is None else y.to(x.device)
         self.valid_y = None if y is None else y[held].cpu().numpy()
@@ -94,6 +105,7 @@ class Loop:
             batch_size=settings.batch_size or len(x),
             window=settings.window or len(x),
             generator=shuffler,
+            ranks=self.ranks,
         )
         self.objective = objective.counted_in_steps(self.batches.steps)
         self.separation = separation and separation[0]
@@ -115,7 +127,9 @@ class Loop:
         self.sums = torch.zeros(5 if separation is None else 6, device=self.device)
         self.order = shuffler.get_state()
         self.began = time.perf_counter()
-        self.good = self.capture()
+        self.good = self.ranks.first(self.capture, checkpoints.pack, checkpoints.unpack)
+        if not self.ranks.alone:
+            self.restore(self.good)
 
     @property
     def finished(self) -> bool:
@@ -147,9 +161,7 @@ class Loop:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for index, entries in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
-        tensors |= {"sums": self.sums, "order": self.order, "random": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors |= {"sums": self.sums, "order": self.order, **self.draws.states()}
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         return Snapshot(values | {"history": list(self.history), "seconds": self.seconds}, copies)
 
@@ -169,9 +181,7 @@ class Loop:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.sums, self.order = tensors["sums"].to(self.device), tensors["order"]
         self.shuffler.set_state(self.order)
-        torch.set_rng_state(tensors["random"])
-        if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+        self.draws.restore(tensors)
 
     def _epoch(self, after_step: Callable[[], None]) -> None:
         """The rest of an epoch, or all of it."""
@@ -187,9 +197,14 @@ class Loop:
                 break
         self._end_epoch()
 
+    @property
+    def sound(self) -> bool:
+        """Whether all losses and gradients of the epoch were finite."""
+        return bool(torch.isfinite(self.sums).all())
+
     def check(self) -> None:
-        """Looks whether all losses and gradients of the epoch were finite."""
-        if not torch.isfinite(self.sums).all():
+        """Goes back, unless all losses and gradients of the epoch were finite."""
+        if not self.sound:
             raise _DivergedError
 
     def _terms(
@@ -198,12 +213,14 @@ class Loop:
         y: Tensor | None,
         near: tuple[Tensor, Tensor | None] | None,
         step: int | None,
+        share: Share | None,
     ) -> tuple[Terms, Tensor | None]:
         """The objective of data, and how far they are from their neighbours, if any are given."""
         model, bfloat16 = self._given(y), self.settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             if near is None or self.separation is None:
-                return self.objective(model, x, step=step), None
+                known = None if share is None else sharing(model.encode(x), share)
+                return self.objective(model, x, step=step, q=known), None
             q, beside = model.encode(x), self._given(near[1]).encode(near[0])
             apart = self.separation(q.mean, beside.mean)
             return self.objective(model, x, step=step, q=q), apart
@@ -212,40 +229,52 @@ class Loop:
         model = self.model
         return model if y is None else bound(model, class_weights(y, model.classes))
 
-    def _at(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _at(self, rows: Tensor, share: Share | None = None) -> tuple[Tensor, Tensor | None]:
         """The data of some rows in computation's form, and the numbers of their classes."""
         x = to_float(self.x.index_select(0, rows).to(self.device, non_blocking=True))
         y = None if self.y is None else self.y.index_select(0, rows).to(self.device)
-        return torch.bernoulli(x) if self.settings.binarize == "dynamic" else x, y
+        if self.settings.binarize == "dynamic":
+            x = torch.bernoulli(x) if share is None else share.bits(x)
+        return x, y
 
     def _step(self, rows: Tensor, *, look: bool) -> Tensor:
         """One step; returns what it adds to the sums. A look at the loss waits for the device."""
-        x, y = self._at(rows)
-        near = None if self.companions is None else self._at(self.companions.draw(rows))
         rate = self.learning_rate(self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        grown = self.objective.kl_weight(self.steps) == self.objective.kl_weight(None)
-        terms, apart = self.terms(x, y, near, None if grown else self.steps)
-        loss = terms.loss.sum()
-        if apart is not None and self.separation is not None:
-            loss = loss + self.separation.weight * x[0].numel() * apart.sum()
         for parameter in self.parameters:
             parameter.grad = None
-        (loss / len(rows)).backward()  # type: ignore[no-untyped-call]
+        mine = self.ranks.share(rows)
+        share = self.draws.share(len(rows), self.steps)
+        loss = sums = torch.zeros(3, device=self.device)
+        if len(mine):
+            loss, sums = self._gradient(mine, len(rows), share)
+        if share is not None:
+            asked = sums.new_full((1,), float(self.asked() is not None))
+            add_up(self.draws, self.parameters, [sums, asked], len(rows))
+            loss, self.called = sums[0], look and asked.item() > 0
         norm = self._clip()
         if look and not math.isfinite(loss.item() + norm.item()):
             raise _DivergedError
         self.optimizer.step()
         self.steps += 1
         self.position += 1
-        with torch.no_grad():
-            clipped = (norm > self.clip_norm).float()
-            rate_sum, distortion_sum = terms.rate.sum(), terms.distortion.sum()
-            sums = [terms.loss.sum(), rate_sum, distortion_sum, norm, clipped]
-            told = torch.stack(sums if apart is None else [*sums, apart.sum()])
-            self.sums += told
+        clipped = (norm > self.clip_norm).float()
+        told = torch.cat([sums[:3], torch.stack([norm, clipped]), sums[3:]])
+        self.sums += told
         return told
+
+    def _gradient(self, rows: Tensor, count: int, share: Share | None) -> tuple[Tensor, Tensor]:
+        """Takes the gradient of some rows of a batch of `count`; returns the loss, and sums."""
+        x, y = self._at(rows, share)
+        near = None if self.companions is None else self._at(self.companions.draw(rows))
+        grown = self.objective.kl_weight(self.steps) == self.objective.kl_weight(None)
+        terms, apart = self.terms(x, y, near, None if grown else self.steps, share)
+        loss = terms.loss.sum()
+        if apart is not None and self.separation is not None:
+            loss = loss + self.separation.weight * x[0].numel() * apart.sum()
+        (loss / count).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), summed(terms, apart)
 
     def _clip(self) -> Tensor:
         """Scales the gradient down to the largest norm allowed; returns the norm it had."""
@@ -263,23 +292,9 @@ class Loop:
 
     def _end_epoch(self) -> None:
         self.check()
-        loss, rate, distortion, norm, clipped, *apart = self.sums.tolist()
-        steps = self.position
-        count = min(self.batches.count, steps * self.batches.batch_size)
-        record = {
-            "epoch": float(self.epoch + 1),
-            "steps": float(self.steps),
-            "seconds": self.seconds,
-            "learning_rate": self.learning_rate(self.steps - steps),
-            "kl_weight": self.objective.kl_weight(self.steps),
-            "gradient_norm": norm / steps,
-            "clipped": clipped / steps,
-            "recoveries": float(self.recoveries),
-        }
-        means = [loss / count, rate / count, distortion / count]
-        record |= _named("train", self.objective, means) | self._validate()
-        if apart:
-            record["train_separation"] = apart[0] / count
+        record: dict[str, float] = self.ranks.agreed(self._record)
+        if not all(math.isfinite(v) for name, v in record.items() if name.startswith("valid_")):
+            raise _DivergedError
         self.history.append(record)
         self.epoch, self.position = self.epoch + 1, 0
         self.sums = torch.zeros_like(self.sums)
@@ -288,19 +303,21 @@ class Loop:
         if self.callback is not None:
             self.callback("epoch", record)
 
-    @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        """The same objective on the data held out, always with the same draws."""
-        if len(self.valid) == 0:
-            return {}
-        self.model.eval()
-        what = self.model, self.objective, self.valid, self.valid_y
-        terms = per_datum_given(*what, seed=self.seed, step=self.steps)
-        self.model.train()
-        means = [float(values.mean()) for values in terms]
-        if not all(map(math.isfinite, means)):
-            raise _DivergedError
-        return _named("valid", self.objective, means)
+    def _record(self) -> dict[str, float]:
+        """What is known of the epoch that ends."""
+        steps = self.position
+        count = min(self.batches.count, steps * self.batches.batch_size)
+        held = self.model, self.objective, self.valid, self.valid_y
+        return {
+            "epoch": float(self.epoch + 1),
+            "steps": float(self.steps),
+            "seconds": self.seconds,
+            "learning_rate": self.learning_rate(self.steps - steps),
+            "kl_weight": self.objective.kl_weight(self.steps),
+            "recoveries": float(self.recoveries),
+            **of_epoch(self.sums, count, steps, self.objective),
+            **of_valid(*held, seed=self.seed, step=self.steps),
+        }
 
     def _judge(self, record: Mapping[str, float]) -> None:
         """Keeps the best weights, and ends training when they have stayed the best for long."""
@@ -326,11 +343,9 @@ class Loop:
         what = f"the loss or its gradient is not finite at step {step + 1:,}"
         if recoveries <= RETRIES and step > self.steps:  # else there is no update to shrink
             self.recoveries, self.factor = recoveries, factor
-            warnings.warn(
+            self.warn(
                 f"{what}; training goes on from step {self.steps:,} with the learning rate lowered "
-                f"to {self.peak * factor:.2g} ({recoveries} of {RETRIES} times).",
-                checks.VaelabWarning,
-                stacklevel=2,
+                f"to {self.peak * factor:.2g} ({recoveries} of {RETRIES} times)."
             )
             return
         cause = likely_cause(self.x, self.settings)
@@ -340,11 +355,12 @@ class Loop:
             raise checks.TrainingError(f"{what}; {cause}")
         kept = f"epoch {self.best_epoch}" if self.best_epoch else f"step {self.steps:,}"
         self.stopped = what
-        warnings.warn(
-            f"{what}; training ends with the model of {kept}; {cause}",
-            checks.VaelabWarning,
-            stacklevel=2,
-        )
+        self.warn(f"{what}; training ends with the model of {kept}; {cause}")
+
+    def warn(self, line: str) -> None:
+        """Tells something that the person should know, once, however many processes there are."""
+        if self.ranks.rank == 0:
+            warnings.warn(line, checks.VaelabWarning, stacklevel=3)
 
     def conclude(self) -> Model:
         """The model that training gives: the last, or the best where it ended early."""
@@ -355,20 +371,12 @@ class Loop:
     def _tell(self, sums: Tensor, count: int) -> None:
         if self.callback is None:
             return
-        _, rate, distortion, norm, _, *apart = sums.tolist()
         values = {
             "step": self.steps,
             "steps": self.total,
-            "images": count,
-            "elbo": -(rate + distortion) / count,
-            "rate": rate / count,
-            "distortion": distortion / count,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "gradient_norm": norm,
         }
-        if apart:
-            values["separation"] = apart[0] / count
-        self.callback("step", values)
+        self.callback("step", values | of_step(sums, count))
 
 
 _VALUES = (
@@ -388,13 +396,3 @@ _VALUES = (
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
-
-
-def _named(prefix: str, objective: Objective, means: Sequence[float]) -> dict[str, float]:
-    loss, rate, distortion = means
-    return {
-        f"{prefix}_{objective.name}": -loss,
-        f"{prefix}_elbo": -(rate + distortion),
-        f"{prefix}_rate": rate,
-        f"{prefix}_distortion": distortion,
-    }
