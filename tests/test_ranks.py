@@ -343,11 +343,19 @@ def asked(folder: Path) -> Snapshot:
         os.kill(os.getpid(), signal.SIGINT)
         return found
 
+    write, written = checkpoints.write, []
+
+    def noted(*given: Any) -> Any:
+        written.append(given[1])
+        return write(*given)
+
+    checkpoints.write = noted
     signal.signal(signal.SIGINT, signal.default_int_handler)
     at_step(2, 1, act)
     with pytest.raises(checks.Interrupted) as told:
         run(checkpoints=Checkpoints(folder / "state"))
-    return Snapshot({"line": str(told.value), "signal": told.value.signal}, {})
+    known = {"line": str(told.value), "signal": told.value.signal, "written": written}
+    return Snapshot(known, {})
 
 
 def resumed(folder: Path) -> Snapshot:
@@ -362,8 +370,8 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(pair: Snapshot, tmp_pa
     stopped = together(2, tmp_path, asked)
     line = "interrupted at step 3 of 8; the state is kept"
     assert [one.values for one in stopped] == [
-        {"line": line, "signal": signal.SIGTERM},
-        {"line": line, "signal": signal.SIGINT},
+        {"line": line, "signal": signal.SIGTERM, "written": [3]},
+        {"line": line, "signal": signal.SIGINT, "written": []},
     ]
     assert [path.name[:14] for path in (tmp_path / "state").glob("step-*")] == ["step-000000003"]
     for name in ("one", "three"):
