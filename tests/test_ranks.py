@@ -86,11 +86,21 @@ def together(count: int, folder: Path, work: Work, **given: Any) -> list[Snapsho
     ]
     for process in members:
         process.start()
-    for process in members:
-        process.join(60)
-        assert process.exitcode == 0
+    ended(members, folder)
     paths = [folder / f"result-{rank}" for rank in range(count)]
     return [checkpoints.unpack(path.read_bytes()) for path in paths]
+
+
+def ended(members: list[Any], folder: Path) -> None:
+    """Waits for processes, which must end well; none is left behind."""
+    try:
+        for process in members:
+            process.join(120)
+            told = folder / "err-0"
+            assert process.exitcode == 0, told.read_text() if told.exists() else "see above"
+    finally:
+        for process in members:
+            process.kill()
 
 
 def member(environment: dict[str, str], work: Work, given: dict[str, Any]) -> None:
@@ -440,17 +450,11 @@ def begin(folder: Path, restarts: int = 0) -> list[Any]:
     return members
 
 
-def finish(members: list[Any], folder: Path) -> None:
-    for process in members:
-        process.join(120)
-        assert process.exitcode == 0, (folder / "err-0").read_text()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two processes that were left alone."""
     folder = tmp_path_factory.mktemp("whole")
-    finish(begin(folder), folder)
+    ended(begin(folder), folder)
     return folder
 
 
@@ -473,7 +477,7 @@ def test_a_killed_process_ends_the_others_and_all_go_on(whole: Path, tmp_path: P
         "error: another of the processes that train together has ended; torchrun's --max-restarts "
         "goes on from the last checkpoint ("
     )
-    finish(begin(folder, restarts=1), folder)
+    ended(begin(folder, restarts=1), folder)
     assert files(folder / "run") == files(whole / "run")
 
 
