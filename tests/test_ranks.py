@@ -86,11 +86,21 @@ def together(count: int, folder: Path, work: Work, **given: Any) -> list[Snapsho
     ]
     for process in members:
         process.start()
-    for process in members:
-        process.join(60)
-        assert process.exitcode == 0
+    ended(members, folder)
     paths = [folder / f"result-{rank}" for rank in range(count)]
     return [checkpoints.unpack(path.read_bytes()) for path in paths]
+
+
+def ended(members: list[Any], folder: Path) -> None:
+    """Waits for processes, which must end well; none is left behind."""
+    try:
+        for process in members:
+            process.join(120)
+            told = folder / "err-0"
+            assert process.exitcode == 0, told.read_text() if told.exists() else "see above"
+    finally:
+        for process in members:
+            process.kill()
 
 
 def member(environment: dict[str, str], work: Work, given: dict[str, Any]) -> None:
@@ -343,11 +353,19 @@ def asked(folder: Path) -> Snapshot:
         os.kill(os.getpid(), signal.SIGINT)
         return found
 
+    write, written = checkpoints.write, []
+
+    def noted(*given: Any) -> Any:
+        written.append(given[1])
+        return write(*given)
+
+    checkpoints.write = noted
     signal.signal(signal.SIGINT, signal.default_int_handler)
     at_step(2, 1, act)
     with pytest.raises(checks.Interrupted) as told:
         run(checkpoints=Checkpoints(folder / "state"))
-    return Snapshot({"line": str(told.value), "signal": told.value.signal}, {})
+    known = {"line": str(told.value), "signal": told.value.signal, "written": written}
+    return Snapshot(known, {})
 
 
 def resumed(folder: Path) -> Snapshot:
@@ -362,8 +380,8 @@ def test_a_signal_to_one_stops_all_and_any_number_goes_on(pair: Snapshot, tmp_pa
     stopped = together(2, tmp_path, asked)
     line = "interrupted at step 3 of 8; the state is kept"
     assert [one.values for one in stopped] == [
-        {"line": line, "signal": signal.SIGTERM},
-        {"line": line, "signal": signal.SIGINT},
+        {"line": line, "signal": signal.SIGTERM, "written": [3]},
+        {"line": line, "signal": signal.SIGINT, "written": []},
     ]
     assert [path.name[:14] for path in (tmp_path / "state").glob("step-*")] == ["step-000000003"]
     for name in ("one", "three"):
@@ -432,17 +450,11 @@ def begin(folder: Path, restarts: int = 0) -> list[Any]:
     return members
 
 
-def finish(members: list[Any], folder: Path) -> None:
-    for process in members:
-        process.join(120)
-        assert process.exitcode == 0, (folder / "err-0").read_text()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two processes that were left alone."""
     folder = tmp_path_factory.mktemp("whole")
-    finish(begin(folder), folder)
+    ended(begin(folder), folder)
     return folder
 
 
@@ -465,7 +477,7 @@ def test_a_killed_process_ends_the_others_and_all_go_on(whole: Path, tmp_path: P
         "error: another of the processes that train together has ended; torchrun's --max-restarts "
         "goes on from the last checkpoint ("
     )
-    finish(begin(folder, restarts=1), folder)
+    ended(begin(folder, restarts=1), folder)
     assert files(folder / "run") == files(whole / "run")
 
 

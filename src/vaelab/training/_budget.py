@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from vaelab import checkpoints
+from vaelab.ranks import Ranks
 from vaelab.training._loop import Loop
 
 __all__ = ["earlier_steps", "steps_within"]
@@ -31,14 +32,14 @@ def steps_within(minutes: float, begin: Callable[[], Loop]) -> int:
         minutes: For all of training.
         begin: Makes a run like the one to be timed, which may be spoilt.
     """
-    began = time.perf_counter()
+    ranks, began = Ranks.here(), time.perf_counter()
     trial = begin()
     ends = [began]
 
     def note() -> None:
         ends.append(time.perf_counter())
         enough = len(ends) > WARMING + FEWEST and ends[-1] - ends[WARMING] > LOOK
-        if trial.ranks.agreed(lambda: enough):
+        if ranks.agreed(lambda: enough):
             trial.total, trial.stopped = trial.steps, "timed"
 
     trial.run(after_step=note)
@@ -46,7 +47,7 @@ def steps_within(minutes: float, begin: Callable[[], Loop]) -> int:
     gaps = [after - before for before, after in pairwise(ends)]
     seconds = median(gaps[WARMING:] or gaps) + (now - ends[-1]) / trial.batches.steps
     steps = max(1, math.floor((60 * minutes - (now - began)) / seconds))
-    return int(trial.ranks.agreed(lambda: steps))
+    return int(ranks.agreed(lambda: steps))
 
 
 def earlier_steps(folder: Path, minutes: float) -> int | None:
