@@ -435,7 +435,7 @@ def program(environment: dict[str, str], folder: Path) -> None:
     load = vaelab.data.load
 
     def telling(*given: Any, **named: Any) -> Any:
-        print("read")
+        sys.stdout.write("read\n")
         warnings.warn("look", checks.VaelabWarning, stacklevel=1)
         note("noted")
         return load(*given, **named)
