@@ -19,12 +19,14 @@ from typing import Any
 import pytest
 import torch
 
+import vaelab.data
 from conftest import blobs
 from nursery import CONTEXT, ENVIRONMENT, prepare
 from program import with_blobs
 from vaelab import checkpoints, checks, recipes
 from vaelab.checkpoints import Snapshot
 from vaelab.cli import cli, main
+from vaelab.cli.shared import note
 from vaelab.distributions import DiagonalNormal, Share, SharedNormal
 from vaelab.objectives import ELBO
 from vaelab.ranks import Ranks, _take_gpu
@@ -430,6 +432,15 @@ def program(environment: dict[str, str], folder: Path) -> None:
         os.dup2(os.open(f"{name}-{environment['RANK']}", os.O_WRONLY | os.O_CREAT), number)
     torch.set_num_threads(1)
     with_blobs()
+    load = vaelab.data.load
+
+    def telling(*given: Any, **named: Any) -> Any:
+        sys.stdout.write("read\n")
+        warnings.warn("look", checks.VaelabWarning, stacklevel=1)
+        note("noted")
+        return load(*given, **named)
+
+    vaelab.data.load = telling
     main(TRAIN)
 
 
@@ -460,8 +471,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_only_the_first_process_tells(whole: Path) -> None:
     assert [(whole / name).read_text() for name in ("out-1", "err-1")] == ["", ""]
-    assert "ELBO" in (whole / "out-0").read_text()
-    assert (whole / "err-0").read_text().endswith("model: run\n")
+    out, err = ((whole / name).read_text().splitlines() for name in ("out-0", "err-0"))
+    assert out[0] == "read"
+    assert any("ELBO" in line for line in out)
+    assert err == ["note: look", "noted", "model: run"]
 
 
 def test_a_killed_process_ends_the_others_and_all_go_on(whole: Path, tmp_path: Path) -> None:
@@ -472,8 +485,9 @@ def test_a_killed_process_ends_the_others_and_all_go_on(whole: Path, tmp_path: P
     os.kill(members[1].pid, signal.SIGKILL)
     members[0].join(60)
     assert members[0].exitcode == 1
-    (line,) = (folder / "err-0").read_text().splitlines()
-    assert line.startswith(
+    lines = (folder / "err-0").read_text().splitlines()
+    assert lines[:-1] == ["note: look", "noted"]
+    assert lines[-1].startswith(
         "error: another of the processes that train together has ended; torchrun's --max-restarts "
         "goes on from the last checkpoint ("
     )
@@ -499,7 +513,7 @@ def test_torchrun_starts_killed_workers_anew_and_they_go_on(whole: Path, tmp_pat
     assert told[0] == 0, told[1]
     assert told[1].count("model: run") == 1
     assert files(tmp_path / "run") == files(whole / "run")
-    assert (tmp_path / "out").read_text() == (whole / "out-0").read_text()
+    assert "read\n" + (tmp_path / "out").read_text() == (whole / "out-0").read_text()
 
 
 def wait_for_checkpoint(folder: Path, runs: Callable[[], bool]) -> None:
