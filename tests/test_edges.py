@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Locator, Page
 import vaelab
 from browser import chromium, opened, until
 from conftest import blobs
-from vaelab import VAE, checks
+from vaelab import VAE, checks, graphs
 from vaelab.exhibits import Exhibits
 from vaelab.explorer import Explorer, edges, explore, portable
 from vaelab.explorer.rows import Rows
@@ -186,8 +186,8 @@ def test_few_data_are_not_kept_in_the_cache_and_many_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VAELAB_CACHE", str(tmp_path))
-    for least, files in ((800, 0), (799, 1)):
-        monkeypatch.setattr(edges, "KEPT", least)
+    for least, files in ((801, 0), (800, 1)):
+        monkeypatch.setattr(graphs, "KEPT", least)
         found = edges.graph_of(Rows(data))
         assert (found.rows == graph.rows).all()
         assert (found.columns == graph.columns).all()

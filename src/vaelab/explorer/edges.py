@@ -9,7 +9,7 @@ import numpy as np
 
 from vaelab import checks
 from vaelab.explorer.rows import Rows
-from vaelab.graphs import EXACT, Graph, kept_graph, neighbour_graph
+from vaelab.graphs import EXACT, Graph, kept_graph
 from vaelab.records import Dataset
 from vaelab.tensors import to_float, unit_of
 
@@ -23,9 +23,6 @@ TAKEN = 6
 
 LARGEST = 2**30
 """Bytes of data at most for a graph to be computed: they are held in memory meanwhile."""
-
-KEPT = 10_000
-"""A graph of fewer data takes seconds, and is not kept in the cache."""
 
 
 def possible(sets: Sequence[Dataset]) -> bool:
@@ -47,8 +44,7 @@ def graph_of(rows: Rows, progress: Callable[[int, int], object] | None = None) -
         )
     x = rows.at(np.arange(rows.count))
     unit = unit_of(to_float(x), "per-dimension") if len(rows.shape) == 1 else None
-    make = kept_graph if rows.count > KEPT else neighbour_graph
-    return make(x, unit=unit, progress=progress)
+    return kept_graph(x, unit=unit, progress=progress)
 
 
 def strongest_first(graph: Graph) -> np.ndarray:
