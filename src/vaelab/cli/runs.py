@@ -241,7 +241,9 @@ def _compare(
     "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: runs/DATA-RECIPE]"
 )
 def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
-    """Train one model and write its folder; torchrun starts several processes that train it.
+    """Train one model and write its folder.
+
+    Started by torchrun, several processes train it together.
 
     \b
     Example:  vaelab train beta mnist --set beta=2 --epochs 5 --out runs/beta2
