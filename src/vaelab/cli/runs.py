@@ -243,7 +243,7 @@ def _compare(
 def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     """Train one model and write its folder.
 
-    Several processes train it together where torchrun starts them.
+    Started by torchrun, several processes train it together.
 
     \b
     Example:  vaelab train beta mnist --set beta=2 --epochs 5 --out runs/beta2

@@ -112,12 +112,10 @@ class Loop:
         self.companions = separation and Companions(separation[1], held, x.device)
         self.total = settings.steps or self.epochs * self.batches.steps
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.clip_norm = settings.clip_norm or math.inf
-        self.peak = settings.learning_rate or 0.0
+        self.clip_norm, self.peak = settings.clip_norm or math.inf, settings.learning_rate or 0.0
         self.optimizer = adamw(model, settings.weight_decay)
-        self.terms: Callable[..., tuple[Terms, Tensor | None]] = self._terms
-        if settings.compile:
-            self.terms = torch.compile(self._terms)
+        terms: Callable[..., tuple[Terms, Tensor | None]] = self._terms
+        self.terms = torch.compile(terms) if settings.compile else terms
         self.watched = 1 if self.device.type == "cpu" else DISTANT
         self.steps = self.epoch = self.position = 0
         self.factor, self.recoveries, self.stale = 1.0, 0, 0
@@ -125,8 +123,7 @@ class Loop:
         self.best: dict[str, Tensor] | None = None
         self.best_value, self.best_epoch, self.stopped = -math.inf, 0, ""
         self.sums = torch.zeros(5 if separation is None else 6, device=self.device)
-        self.order = shuffler.get_state()
-        self.began = time.perf_counter()
+        self.order, self.began = shuffler.get_state(), time.perf_counter()
         self.good = self.ranks.first(self.capture, checkpoints.pack, checkpoints.unpack)
         if not self.ranks.alone:
             self.restore(self.good)
