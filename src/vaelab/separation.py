@@ -46,8 +46,8 @@ class Separation:
     T. Sainburg, L. McInnes and T. Gentner, Parametric UMAP (2021), https://arxiv.org/abs/2009.12981
 
     Arguments:
-        weight: By how much it counts, at least 0; 0 is without it. The default is where the
-            accuracy of neighbours on MNIST no longer grows with it; see docs/images/separation.png.
+        weight: By how much it counts, at least 0; 0 is without it. The default is where, on MNIST,
+            the accuracy of neighbours no longer grows with it, while the ELBO begins to fall.
         neighbours: k of the graph; see `vaelab.graphs.neighbour_graph`.
         scale: s, units of UMAP's map in one of the latent space, above 0.
 
