@@ -17,7 +17,7 @@ __all__ = [
     "name",
     "share_of_cores",
     "signals_noted",
-    "torch_threads",
+    "threads",
 ]
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -46,14 +46,20 @@ def share_of_cores(jobs: int) -> int:
 
 
 @contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Within, torch computes with `count` threads."""
+def threads(count: int) -> Iterator[None]:
+    """Within, torch, numpy, scipy and scikit-learn compute with `count` threads.
+
+    The last bits of a sum depend on how many threads share it.
+    """
+    import sklearn  # noqa: F401  limits reach only what is loaded
     import torch
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        yield
+        with threadpool_limits(count):
+            yield
     finally:
         torch.set_num_threads(before)
 

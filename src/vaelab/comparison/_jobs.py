@@ -70,7 +70,7 @@ class Job:
         away = os.getpid() != self.parent
         if away:
             _end_after(self.parent)
-        with machine.torch_threads(self.threads), _collected(away) as notes:
+        with machine.threads(self.threads), _collected(away) as notes:
             done = self._finished(name, vae)
             if done is None:
                 self._fit(name, vae, position, away)

@@ -1,0 +1,48 @@
+"""The machine: threads are limited for every library that computes, and given back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import sklearn  # noqa: F401  its libraries are among those that are counted
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from vaelab import machine
+
+
+def counts() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info()} | {torch.get_num_threads()}
+
+
+def test_threads_are_limited_in_all_libraries_and_given_back() -> None:
+    before = torch.get_num_threads()
+    with threadpool_limits(3):
+        torch.set_num_threads(3)
+        with machine.threads(2):
+            assert counts() == {2}
+            with machine.threads(1):
+                assert counts() == {1}
+        assert counts() == {3}
+    torch.set_num_threads(before)
+
+
+def test_libraries_that_are_not_loaded_yet_are_limited_too() -> None:
+    """Some load linear algebra of their own."""
+    code = (
+        "from vaelab import machine\n"
+        "with machine.threads(1):\n"
+        "    import scipy.stats, sklearn.neighbors, torch\n"
+        "    from threadpoolctl import threadpool_info\n"
+        "    print({pool['num_threads'] for pool in threadpool_info()} | {torch.get_num_threads()})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "{1}"
