@@ -12,7 +12,7 @@ import torch
 
 from common import HERE, Settings
 from results import Section, keep, table
-from vaelab.machine import torch_threads
+from vaelab import machine
 
 NAMES = (
     *("startup", "limit", "same_work", "quality", "peers", "growth", "explorer"),
@@ -34,7 +34,7 @@ def main() -> None:
     settings = Settings(given.quick, given.threads)
     out = given.out or (None if given.quick else HERE)
     torch.manual_seed(0)
-    with torch_threads(settings.threads):
+    with machine.threads(settings.threads):
         for name in given.names or NAMES:
             section = measure(name, settings)
             print(f"\n{name}: {section.title}\n\n{table(section)}\n", flush=True)

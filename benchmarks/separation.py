@@ -23,9 +23,8 @@ from matplotlib.transforms import Bbox
 
 import vaelab
 from common import HERE, Row, Settings, seconds
-from vaelab import metrics, plots
+from vaelab import machine, metrics, plots
 from vaelab.files import write_atomically, write_json
-from vaelab.machine import torch_threads
 from vaelab.plots._canvas import INK, MODEL_COLOURS, NOTE, SMALL, halo, panels, settled, style
 from vaelab.preservation import preservation
 from vaelab.training import resolve
@@ -315,7 +314,7 @@ def main() -> None:
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         parser.error(f"--part {given.part}, but it must be such as 1/2 and 2/2")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    with torch_threads(given.threads):
+    with machine.threads(given.threads):
         fits = FITS[int(part) - 1 :: int(parts)]
         measured(fits, Settings(threads=given.threads), KEPT)
 

@@ -58,7 +58,7 @@ def main(figure: Figure) -> None:
     parser.add_argument("--again", action="store_true", help="judge what was trained before")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    with machine.torch_threads(given.threads):
+    with machine.threads(given.threads):
         runs = [_run(figure, seed, given) for seed in range(given.seeds)]
     document = {
         "paper": figure.paper,
