@@ -9,8 +9,8 @@ import math
 import os
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +25,12 @@ import vaelab
 from common import HERE, Row, Settings, seconds
 from vaelab import machine, metrics, plots
 from vaelab.files import write_atomically, write_json
+from vaelab.graphs import kept_graph
 from vaelab.plots._canvas import INK, MODEL_COLOURS, NOTE, SMALL, halo, panels, settled, style
 from vaelab.preservation import preservation
-from vaelab.training import resolve
+from vaelab.separation import Separation
+from vaelab.shuffling import Shuffle
+from vaelab.training import _loop, resolve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +40,12 @@ WIDE = True
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 SEEDS = (0, 1, 2)
+DEFAULT = Separation().weight
+"""The weight that recipe `neighbours` has."""
+
+BY_DEGREE = ", by degree"
+"""What ends the name of a line whose pairs were drawn along edges."""
+
 PLAIN = "vae"
 """A line without a separation and with a standard normal prior, to set the others beside."""
 
@@ -87,20 +96,27 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Fit:
-    """One training: recipe `neighbours` with a weight, or `vae` where there is none."""
+    """One training: recipe `neighbours` with a weight, or `vae` where there is none.
+
+    With `by_degree`, the first of each pair is drawn as the ends of edges are: in proportion to
+    the weights it has in the graph, with replacement. Recipes draw each datum once an epoch.
+    """
 
     weight: float | None
     seed: int
+    by_degree: bool = False
 
     @property
     def line(self) -> str:
         """The line of the table that it belongs to."""
-        return PLAIN if self.weight is None else f"weight {self.weight:g}"
+        if self.weight is None:
+            return PLAIN
+        return f"weight {self.weight:g}" + (BY_DEGREE if self.by_degree else "")
 
     @property
     def file(self) -> str:
         """The file that keeps what was found."""
-        return f"{self.line.replace(' ', '-')}-seed-{self.seed}.json"
+        return f"{self.line.replace(', ', '-').replace(' ', '-')}-seed-{self.seed}.json"
 
     def model(self, epochs: int) -> vaelab.VAE:
         """What is trained: all defaults but for the weight and the seed, and as long as others."""
@@ -109,7 +125,10 @@ class Fit:
         return vaelab.VAE("neighbours", separation=self.weight, epochs=epochs, seed=self.seed)
 
 
-FITS = tuple(Fit(weight, seed) for seed in SEEDS for weight in (None, *WEIGHTS))
+FITS = (
+    *(Fit(weight, seed) for seed in SEEDS for weight in (None, *WEIGHTS)),
+    *(Fit(DEFAULT, seed, by_degree=True) for seed in SEEDS),
+)
 """All, in rounds: a seed each."""
 
 
@@ -189,7 +208,8 @@ def _figures(
     assert train.y is not None
     assert test.y is not None
     vae = fit.model(epochs)
-    taken = seconds(lambda: vae.fit(train))
+    with _drawn_by_degree(train) if fit.by_degree else nullcontext():
+        taken = seconds(lambda: vae.fit(train))
     among, placed, terms = vae.transform(train), vae.transform(test), vae.terms(test, seed=0)
     return {
         "test ELBO": float(terms.elbo.mean()),
@@ -198,6 +218,26 @@ def _figures(
         "trustworthiness": float(preservation(test.x, placed).trustworthiness.mean()),
         "fit": taken,
     }
+
+
+@contextmanager
+def _drawn_by_degree(train: vaelab.Dataset) -> Iterator[None]:
+    """Within, training draws as many data an epoch, but those with more edges more often."""
+    graph = kept_graph(torch.from_numpy(train.x))
+    ends = np.concatenate([graph.rows, graph.columns])
+    degree = torch.from_numpy(np.bincount(ends, np.tile(graph.weights, 2), len(train)))
+
+    class ByDegree(Shuffle):
+        def rows(self, skip: int = 0) -> Iterator[torch.Tensor]:
+            chances = degree * self.free
+            drawn = torch.multinomial(chances, self.count, True, generator=self.generator)
+            return iter(torch.split(drawn[skip * self.batch_size :], self.batch_size))
+
+    _loop.Shuffle = ByDegree  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        _loop.Shuffle = Shuffle  # type: ignore[attr-defined]
 
 
 def _rows(line: str, records: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -219,14 +259,15 @@ def picture(results: Results) -> bytes:
     Raises:
         SystemExit: It is larger than `LARGEST`.
     """
-    points = {line: _point(records) for line, records in results.items()}
+    drawn = {line: records for line, records in results.items() if BY_DEGREE not in line}
+    points = {line: _point(records) for line, records in drawn.items()}
     plain = points.pop(PLAIN)
     with style():
         figure, (ax,) = panels([""], width=5.2, height=3.6)
         path = np.array([mean for mean, _ in points.values()])
         ax.plot(*path.T, color=MODEL_COLOURS[0], linewidth=1, zorder=1)
         for line, point in points.items():
-            _mark(ax, point, "default" if line == _default() else "weight")
+            _mark(ax, point, "default" if line == Fit(DEFAULT, 0).line else "weight")
         _mark(ax, plain, PLAIN)
         ax.axvline(_umap(), **LOOKS["UMAP"])
         ax.set(xlabel="kNN accuracy on the map (15 neighbours)", ylabel="test ELBO (nats)")
@@ -240,13 +281,6 @@ def picture(results: Results) -> bytes:
     if len(content) > LARGEST:
         raise SystemExit(f"The picture has {len(content):,} bytes, but {LARGEST:,} are allowed.")
     return content
-
-
-def _default() -> str:
-    """The line of the recipe's own weight."""
-    separation = vaelab.recipes.build("neighbours", (4,)).separation
-    assert separation is not None
-    return Fit(separation.weight, 0).line
 
 
 def _point(records: Sequence[Mapping[str, Any]]) -> Point:

@@ -9,9 +9,13 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+STATUS = Path("/proc/self/status")
 
 
 def settings() -> dict[str, Any]:
@@ -32,13 +36,42 @@ def peak_memory() -> float:
     On Linux it is that of the program alone: `ru_maxrss` would begin at the size of the process
     that started it.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text(encoding="utf-8").splitlines()
+    if STATUS.exists():
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
         kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
         return kilobytes * 1.024e-3
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest / (1e6 if sys.platform == "darwin" else 1e3 / 1.024)
+
+
+def anonymous() -> float:
+    """Resident memory that belongs to no file, in MB."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("RssAnon"))
+    return float(line.split()[1]) * 1.024e-3
+
+
+class Watch:
+    """The peak of anonymous memory while a call runs, looked at every 20 ms."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self.over = threading.Event()
+
+    def _look(self) -> None:
+        while not self.over.wait(0.02):
+            self.peak = max(self.peak, anonymous())
+
+    def during(self, work: Callable[[], object]) -> float:
+        """Runs a call; returns its seconds."""
+        watcher = threading.Thread(target=self._look, daemon=True)
+        watcher.start()
+        start = time.perf_counter()
+        work()
+        taken = time.perf_counter() - start
+        self.over.set()
+        watcher.join()
+        self.peak = max(self.peak, anonymous())
+        return taken
 
 
 def report(**figures: object) -> None:
