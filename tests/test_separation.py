@@ -167,7 +167,7 @@ class TestTraining:
     def test_it_does_not_resume_with_another(self, tmp_path: Path) -> None:
         self.run(Separation(), checkpoints=Checkpoints(tmp_path / "kept"))
         again = Checkpoints(tmp_path / "kept", resume=True)
-        with pytest.raises(checks.StorageError, match=r"separation\.weight was 0\.25 and is now 2"):
+        with pytest.raises(checks.StorageError, match=r"separation\.weight was 0\.5 and is now 2"):
             self.run(Separation(weight=2.0), checkpoints=again)
         with pytest.raises(checks.StorageError, match=r"separation was .* and is now None"):
             self.run(None, checkpoints=again)
