@@ -185,6 +185,11 @@ def test_many_data_are_searched_by_pynndescent(monkeypatch: pytest.MonkeyPatch) 
     assert nearly_exact(600)
 
 
+def test_of_a_datum_that_is_not_found_among_its_own_the_farthest_goes() -> None:
+    found = np.array([[7, 0, 2], [3, 1, 4], [5, 6, 7]])
+    assert graphs._without(np.arange(3), found).tolist() == [[7, 2], [3, 4], [5, 6]]
+
+
 def test_many_data_want_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "EXACT", 100)
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
