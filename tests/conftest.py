@@ -26,6 +26,17 @@ def _torch_state() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_core() -> Iterator[None]:
+    """Whatever the machine has, a comparison computes with one thread.
+
+    Two on data as small as these wait for each other, and for the other tests' turn on the cores.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vaelab.machine.cores", lambda: 1)
+        yield
+
+
 def blobs(count: int, seed: int = 0, size: int = 12) -> Dataset:
     """Grey images of soft blobs in one of three places: the class is the place."""
     rng = np.random.default_rng(seed)
@@ -53,3 +64,15 @@ def train() -> Dataset:
 @pytest.fixture(scope="session")
 def test() -> Dataset:
     return blobs(200, seed=1)
+
+
+@pytest.fixture(scope="module")
+def brief_classifier() -> Iterator[None]:
+    """The classifier that samples are judged by learns for an instant, where no test asks it much.
+
+    It takes most of the time of a comparison of data as small as these. That it learns, and that
+    what it says of samples is right, is tested in test_generation.py and test_evaluation.py.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vaelab.generation.MOST_EPOCHS", 2)
+        yield

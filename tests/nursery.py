@@ -117,6 +117,7 @@ def _run(
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     program.with_blobs()
+    program.in_little_time()
     if not drawn:
         program.without_report()
     main(arguments)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 import vaelab.data
+import vaelab.generation
+import vaelab.machine
 import vaelab.report
 from conftest import blobs
 from vaelab.cli import main
@@ -19,6 +21,12 @@ def with_blobs() -> None:
     vaelab.data.load = load
 
 
+def in_little_time() -> None:
+    """See `conftest.brief_classifier`, and `conftest._one_core`."""
+    vaelab.generation.MOST_EPOCHS = 2
+    vaelab.machine.cores = lambda: 1
+
+
 def without_report() -> None:
     """Figures and page take longer than all else that is done with data as small as these."""
     vaelab.report.draw = lambda *_: {}
@@ -27,4 +35,5 @@ def without_report() -> None:
 
 if __name__ == "__main__":
     with_blobs()
+    in_little_time()
     main(sys.argv[1:])

@@ -16,6 +16,8 @@ from vaelab.records import Checkpoints, Dataset, Training
 from vaelab.tensors import binarized
 from vaelab.training import train
 
+pytestmark = pytest.mark.usefixtures("brief_classifier")
+
 
 def test_bits_have_the_grey_levels_as_their_means() -> None:
     levels = torch.tensor([0, 51, 128, 204, 255], dtype=torch.uint8)

@@ -13,7 +13,10 @@ from vaelab import VAE, checks, compare
 from vaelab.records import Checkpoints, Dataset, Training
 from vaelab.training import _budget, resolve
 
-pytestmark = pytest.mark.filterwarnings("ignore:log p:vaelab.checks.VaelabWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:log p:vaelab.checks.VaelabWarning"),
+    pytest.mark.usefixtures("brief_classifier"),
+]
 
 SHORT = {"minutes": 0.03, "validation_fraction": 0.1}
 

@@ -23,7 +23,10 @@ from vaelab.records import Dataset
 Run = Callable[..., tuple[int, str, str]]
 
 # models that were hardly trained have posteriors that are unlike the true ones
-pytestmark = pytest.mark.filterwarnings("ignore:log p:vaelab.checks.VaelabWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:log p:vaelab.checks.VaelabWarning"),
+    pytest.mark.usefixtures("brief_classifier"),
+]
 
 
 @pytest.fixture(autouse=True)

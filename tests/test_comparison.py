@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vaelab import checks, comparison, latent, plots, recipes, report
 from vaelab.comparison import Comparison, compare
 from vaelab.exhibits import Exhibits
 from vaelab.records import Dataset
+
+pytestmark = pytest.mark.usefixtures("brief_classifier")
 
 NAMES = ["vae", "fixed-variance", "conv"]
 CONTRACT = {
@@ -75,6 +78,20 @@ def test_side_by_side_gives_the_same_bits_as_alone(train: Dataset, test: Dataset
         )
         first, second = (run.figures[name] | {"seconds": 0} for run in (together, alone))
         assert first == second
+
+
+def test_a_comparison_computes_with_its_share_of_the_cores(
+    train: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaelab.machine.cores", lambda: 3)
+    seen: set[int] = set()
+
+    def watched(name: str, position: int) -> Any:
+        return lambda event, values: seen.add(torch.get_num_threads())
+
+    few = {"training": {"steps": 2}, "particles": 2, "progress": watched}
+    compare(["linear"], train, test, **few)  # type: ignore[arg-type]
+    assert seen == {3}
 
 
 def test_a_worker_that_dies_is_told_in_one_line(train: Dataset, test: Dataset) -> None:

@@ -628,7 +628,10 @@ def test_figures_show_every_class(vae: VAE, plain: VAE, train: Dataset, test: Da
     assert places(between).tolist() == [0, 0, 0]
 
 
-def test_compare_trains_it_beside_others(few: Dataset, test: Dataset, tmp_path: Path) -> None:
+def test_compare_trains_it_beside_others(
+    few: Dataset, test: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaelab.generation.MOST_EPOCHS", 2)  # as conftest.brief_classifier
     given: dict[str, Any] = {"out": tmp_path / "a", "epochs": 2, "particles": 4}
     result = compare(["vae", "conditional"], few, test, **given)
     assert set(result.figures) == {"vae", "conditional"}

@@ -16,6 +16,8 @@ from vaelab.fid import fid
 from vaelab.generation import frechet_distance
 from vaelab.records import Dataset
 
+pytestmark = pytest.mark.usefixtures("brief_classifier")
+
 
 class Means(nn.Module):
     """The means of four quarters of the first channel."""

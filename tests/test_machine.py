@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import sklearn  # noqa: F401  its libraries are among those that are counted
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -46,3 +47,11 @@ def test_libraries_that_are_not_loaded_yet_are_limited_too() -> None:
         check=True,
     )
     assert done.stdout.strip() == "{1}"
+
+
+@pytest.mark.parametrize(("cores", "jobs", "each"), [(8, 1, 8), (8, 3, 2), (2, 5, 1), (1, 1, 1)])
+def test_jobs_share_the_cores(
+    cores: int, jobs: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    assert machine.share_of_cores(jobs) == each

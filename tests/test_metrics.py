@@ -13,6 +13,8 @@ from vaelab.objectives import ELBO
 from vaelab.records import Dataset
 from vaelab.tensors import as_tensor
 
+pytestmark = pytest.mark.usefixtures("brief_classifier")
+
 
 @pytest.fixture(scope="module")
 def vae(train: Dataset) -> VAE:

@@ -19,6 +19,8 @@ from vaelab.preservation import COMPARED, preservation
 from vaelab.records import Dataset
 from vaelab.tensors import STATIC_SEED, as_tensor, binarized
 
+pytestmark = pytest.mark.usefixtures("brief_classifier")
+
 
 def told(x: np.ndarray, z: np.ndarray, **settings: int) -> tuple[float, float, float]:
     """Trustworthiness, continuity, correlation."""

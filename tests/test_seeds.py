@@ -14,6 +14,8 @@ from vaelab.comparison._seeds import differences, over_seeds, run_names
 from vaelab.objectives import ELBO
 from vaelab.records import Dataset
 
+pytestmark = pytest.mark.usefixtures("brief_classifier")
+
 ALIKE = {"a": "Bernoulli", "b": "Bernoulli"}
 
 

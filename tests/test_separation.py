@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ import torch
 from scipy.optimize import curve_fit
 
 import vaelab
-from vaelab import checks, metrics, recipes, storage
+from vaelab import checks, graphs, metrics, recipes, storage
+from vaelab.graphs import neighbour_graph
 from vaelab.objectives import ELBO
+from vaelab.parts import describe
 from vaelab.records import Checkpoints, Dataset, Training
 from vaelab.separation import FALL, NEAR, REPULSION, Separation
-from vaelab.training import train
+from vaelab.training import resolve, train
 
 
 def clusters(count: int = 600, size: int = 30, classes: int = 6, seed: int = 0) -> Dataset:
@@ -172,13 +175,66 @@ class TestTraining:
         with pytest.raises(checks.StorageError, match=r"separation was .* and is now None"):
             self.run(None, checkpoints=again)
 
-    def test_a_conditional_model_is_given_the_neighbours_classes(self) -> None:
-        y = torch.from_numpy(clusters().y)
-        recipe = recipes.conditional((30,), classes=6)
-        trained = train(
-            recipe.model(), ELBO(), self.x, y=y, settings=QUICK, separation=Separation()
+    def test_pairs_are_edges_and_each_datum_is_given_its_own_class(self) -> None:
+        """Known by their codes, in an epoch that leaves the weights as they are."""
+        pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        class Spy(Separation):
+            def __call__(self, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+                pairs.append((u.detach(), v.detach()))
+                return super().__call__(u, v)
+
+        y = torch.randint(6, (600,), generator=torch.Generator().manual_seed(3))
+        model = recipes.conditional((30,), classes=6).model()
+        still = Training(epochs=1, batch_size=64, learning_rate=1e-12, validation_fraction=0.5)
+        trained = train(model, ELBO(), self.x, y=y, settings=still, separation=Spy())
+        codes = trained.model.given(y).encode(self.x).mean.detach()
+        rows, near = (
+            [torch.cdist(end, codes).min(1) for end in ends] for ends in zip(*pairs, strict=True)
         )
-        assert math.isfinite(trained.history[-1]["train_separation"])
+        assert max(float(found.values.max()) for found in (*rows, *near)) < 1e-4
+        start, end = (torch.cat([found.indices for found in ends]).numpy() for ends in (rows, near))
+        assert len(set(start)) == len(start) == 300, "each datum that is trained on, once"
+        assert set(end) <= set(start), "those held out are nobody's neighbours"
+        graph = neighbour_graph(self.x)
+        edges = set(zip(graph.rows.tolist(), graph.columns.tolist(), strict=True))
+        drawn = {(int(min(pair)), int(max(pair))) for pair in zip(start, end, strict=True)}
+        assert drawn <= edges | {(i, i) for i in range(600)}
+        assert np.mean(start == end) < 0.1, "alone is only who has no neighbour"
+
+    def test_the_graph_is_of_the_settings_and_in_the_posteriors_units(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[dict[str, Any]] = []
+
+        def noted(x: torch.Tensor, **given: Any) -> graphs.Graph:
+            asked.append(given)
+            return neighbour_graph(x, **given)
+
+        monkeypatch.setattr("vaelab.training.kept_graph", noted)
+        x = self.x * torch.linspace(0.1, 1, 30)
+        model, settings = recipes.gaussian((30,)).model(), Training(steps=1)
+        trained = train(model, ELBO(), x, settings=settings, separation=Separation(neighbours=7))
+        [given] = asked
+        assert given["neighbours"] == 7
+        unit = trained.model.parts["posterior"].unit
+        assert len(unit.unique()) == 30, "each column has its own"
+        assert torch.equal(given["unit"], unit)
+
+    @pytest.mark.parametrize("weight", [0.1, 0.5, 2.0])
+    def test_with_it_data_are_seen_more_often_and_gradients_may_be_larger(
+        self, weight: float
+    ) -> None:
+        many, few = torch.zeros(60_000, 3), torch.zeros(500, 3)
+        plain, pairs = (resolve(Training(), many, how) for how in (None, Separation(weight)))
+        assert (plain.epochs, pairs.epochs) == (10, 20)
+        assert pairs.clip_norm == pytest.approx(plain.clip_norm * (1 + 10 * weight))
+        assert replace(pairs, epochs=10, clip_norm=plain.clip_norm) == plain
+        told = [resolve(Training(), few, how).epochs for how in (None, Separation(weight))]
+        assert told == [21, 21], "the most there are"
+        given = Training(epochs=3, clip_norm=5.0)
+        asked = resolve(given, many, Separation(weight))
+        assert (asked.epochs, asked.clip_norm) == (3, 5.0)
 
     def test_bits_are_drawn_of_neighbours_too(self) -> None:
         trained = self.run(Separation(), settings=replace(QUICK, binarize="dynamic"))
@@ -193,11 +249,22 @@ def accuracy(vae: vaelab.VAE, train: Dataset, test: Dataset) -> float:
 
 
 def test_classes_lie_apart_with_it_and_the_elbo_stays_near() -> None:
-    known, others = clusters(1500, classes=9), clusters(500, classes=9, seed=1)
-    plain = vaelab.VAE("vae", epochs=25, batch_size=64).fit(known)
-    apart = vaelab.VAE("neighbours", epochs=25, batch_size=64).fit(known)
+    known, others = clusters(900, classes=9), clusters(500, classes=9, seed=1)
+    plain = vaelab.VAE("vae", epochs=12, batch_size=64).fit(known)
+    apart = vaelab.VAE("neighbours", epochs=12, batch_size=64).fit(known)
     assert accuracy(apart, known, others) > accuracy(plain, known, others) + 0.02
     assert apart.terms(others).elbo.mean() > plain.terms(others).elbo.mean() - 3
+
+
+def test_images_are_read_by_the_networks_of_conv() -> None:
+    plain, images, pairs = (
+        recipes.build(name, (1, 12, 12)) for name in ("neighbours", "conv", "conv-neighbours")
+    )
+    for part in ("posterior", "likelihood"):
+        assert describe(getattr(pairs, part)) == describe(getattr(images, part))
+        assert describe(getattr(pairs, part)) != describe(getattr(plain, part))
+    assert describe(pairs.prior) == describe(plain.prior)
+    assert pairs.separation == plain.separation == Separation()
 
 
 class TestEstimator:

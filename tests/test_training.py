@@ -160,7 +160,7 @@ def test_linear_recipe_reaches_probabilistic_pca() -> None:
     x = (rng.normal(size=(3000, 3)) * [3.0, 2.0, 1.0]) @ mixing + rng.normal(size=(3000, 8)) + 5
     x = x.astype(np.float32)
     settings = Training(
-        epochs=100, batch_size=100, learning_rate=0.02, weight_decay=0.0, validation_fraction=0.0
+        epochs=40, batch_size=100, learning_rate=0.02, weight_decay=0.0, validation_fraction=0.0
     )
     recipe = recipes.build("linear", (8,), {"latent_dim": 3})
     model = train(recipe.model(), recipe.objective, as_tensor(x), settings=settings).model
