@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from vaelab.data.download import Progress
 
-__all__ = ["Options", "called", "is_path", "load"]
+__all__ = ["Options", "called", "is_path", "load", "sides"]
 
 SPLIT_BYTES = 512 * 2**20
 """The most memory that a split may take of data that are larger."""
@@ -65,7 +65,7 @@ class Options:
         for option, name in (("labels", self.labels), ("column", self.column)):
             if name is not None and not isinstance(name, str):
                 raise checks.ArgumentError(f"{option} = {name!r}, but it must be a column's name.")
-        _sides(self.size)
+        sides(self.size)
 
 
 def is_path(name: str) -> bool:
@@ -147,7 +147,7 @@ def _huggingface(data: Any, origin: str, options: Options, progress: Progress | 
         origin,
         column=options.column,
         labels=options.labels,
-        size=_sides(options.size),
+        size=sides(options.size),
         fit=options.fit,
         unreadable=options.unreadable,
         progress=progress,
@@ -216,7 +216,7 @@ def split(
     return Rows(train_x, train_y), Rows(test_x, test_y), notes
 
 
-def _sides(size: object) -> tuple[int, int] | None:
+def sides(size: object) -> tuple[int, int] | None:
     """Height and width from a number or two."""
     if size is None:
         return None
@@ -259,7 +259,7 @@ def _reader(path: Path, options: Options, progress: Progress | None) -> Callable
         return partial(
             folders.read,
             path,
-            size=_sides(options.size),
+            size=sides(options.size),
             fit=options.fit,
             unreadable=options.unreadable,
             progress=progress,
