@@ -20,10 +20,11 @@ from torch import Tensor
 from vaelab import checks
 from vaelab.data.shards import ShardError, Shards
 from vaelab.ranks import Ranks
+from vaelab.records import Dataset
 from vaelab.shuffling import WINDOW_BYTES
 from vaelab.tensors import check_data
 
-__all__ = ["Piece", "Stream", "Windows", "sample", "window_rows"]
+__all__ = ["Piece", "Stream", "Windows", "sample", "sampled", "window_rows"]
 
 SAMPLED = 20_000
 """Rows that a sample has where there are as many: as many as are validated on and started from."""
@@ -96,6 +97,23 @@ def sample(shards: Shards, seed: int = 0) -> tuple[Piece, Tensor]:
     labels = [part.y for part in parts if part.y is not None]
     whole = Piece(torch.cat([part.x for part in parts]), torch.cat(labels) if labels else None)
     return whole, torch.from_numpy(np.concatenate(rows))
+
+
+def sampled(shards: Shards, split: str = "train", seed: int = 0) -> Dataset:
+    """The rows of `sample` as a data set in memory, to judge a model on, say.
+
+    Raises:
+        checks.DataError: A shard cannot be read.
+    """
+    (x, y), _ = sample(shards, seed)
+    return Dataset(
+        x=x.numpy(),
+        y=None if y is None else y.numpy(),
+        name=shards.name,
+        split=split,
+        source=shards.location,
+        class_names=shards.class_names,
+    )
 
 
 class Stream:

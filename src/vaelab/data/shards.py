@@ -6,29 +6,30 @@ headers alone.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vaelab import checks
-from vaelab.data.pictures import FITS
+from vaelab.data.pictures import FITS, sides
 from vaelab.data.remote import MAGIC, file_system, listing, persistent
 from vaelab.data.rows import Rows, brief, listed, numbered, told
 from vaelab.data.shard_kinds import Arrays, Form, Kind, Pictures, Place, Tables, kind_of
-from vaelab.data.sources import sides
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ShardError", "Shards", "shards"]
+__all__ = ["ShardError", "Shards", "called", "meant", "shards"]
 
 LOOKERS = 8
 """Threads that look at headers: most of their time they wait."""
 
+FILES = (".npy", ".parquet")
 KINDS = ".npy or .parquet files, or folders of pictures"
 
 T = TypeVar("T")
@@ -49,9 +50,6 @@ class Shards:
         shape: Shape of one datum: `(C, H, W)` or `(D,)`.
         dtype: Type at rest: `uint8` or `float32`.
         class_names: What class `k` is called, at position `k`; empty where there are no labels.
-        fingerprint: SHA-256, in hexadecimal, over names, sizes, and the first and last 64 KiB of
-            each shard (of pictures, all names and sizes, and the first picture), and how they are
-            read. Times of change are not in it, so that a shard can be mended.
         loaded: The keywords with which `shards` gives these data again, plain values;
             `storage_options`, which may be secret, are not among them.
     """
@@ -60,7 +58,7 @@ class Shards:
         self, location: str, kind: Kind, places: Mapping[str, Place], sizes: Mapping[str, object]
     ) -> None:
         self.location, self._kind = location, kind
-        self.name = _called(location)
+        self.name = called(location)
         self.names = tuple(sorted(places))
         self._places = [places[name] for name in self.names]
         self.loaded: Mapping[str, Any] = {}
@@ -69,6 +67,7 @@ class Shards:
             labels = [x for found in pool.map(self._classes, range(len(self.names))) for x in found]
         if isinstance(kind, Pictures):
             forms = _coloured(forms)
+        self._sizes = [sizes[name] for name in self.names]
         first = forms[0]
         for name, form in zip(self.names, forms, strict=True):
             if (form.shape, form.dtype) != (first.shape, first.dtype):
@@ -80,9 +79,51 @@ class Shards:
         self.counts = tuple(form.rows for form in forms)
         self.shape, self.dtype = tuple(first.shape), first.dtype
         self.class_names = numbered(sorted(set(labels)))[1]
-        lines = [repr(kind), *(f"{name}\0{sizes[name]}" for name in self.names)]
-        lines += [form.digest for form in forms]
-        self.fingerprint = hashlib.sha256(os.fsencode("\0".join(lines))).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, over names, sizes, and the first and last 64 KiB of each shard
+        (of pictures, all names and sizes, and the first picture), and how they are read.
+
+        Times of change are not in it, so that a shard can be mended.
+        """
+        lines = [repr(self._kind)]
+        for name, size, form in zip(self.names, self._sizes, self._forms, strict=True):
+            lines.append(f"{name}\0{size}\0{form.digest}")
+        return hashlib.sha256(os.fsencode("\0".join(lines))).hexdigest()
+
+    def split(self, fraction: float = 0.1, seed: int = 0) -> tuple[Shards, Shards]:
+        """Training and test data: whole shards are drawn from the seed for the test.
+
+        Arguments:
+            fraction: Share of the shards that are for the test, in (0, 0.9]; at least one is.
+            seed: Of the draw.
+
+        Raises:
+            checks.DataError: There is only one shard.
+        """
+        import numpy as np
+
+        count = len(self.names)
+        if count < 2:
+            raise checks.DataError(
+                f"{told(self.location)}: holds 1 shard, but at least 2 are needed: one to train "
+                "on, one to test on."
+            )
+        share = checks.number("test_fraction", fraction, above=0, most=0.9)
+        tested = min(max(1, round(share * count)), count - 1)
+        order = np.random.RandomState(checks.seed(seed)).permutation(count).tolist()
+        return self._some(sorted(order[tested:])), self._some(sorted(order[:tested]))
+
+    def _some(self, wanted: Sequence[int]) -> Shards:
+        """Some of the shards, with the classes of all."""
+        part = copy.copy(self)
+        part.names = tuple(self.names[k] for k in wanted)
+        part.counts = tuple(self.counts[k] for k in wanted)
+        part._places = [self._places[k] for k in wanted]
+        part._forms = [self._forms[k] for k in wanted]
+        part._sizes = [self._sizes[k] for k in wanted]
+        return part
 
     def __len__(self) -> int:
         """The number of data, in all shards."""
@@ -219,6 +260,35 @@ def shards(
     return opened
 
 
+def meant(name: str) -> bool:
+    """Whether shards are meant by a name: an address, or a local folder that directly holds `.npy`
+    or `.parquet` files, and nothing else but hidden files.
+
+    >>> meant("s3://bucket/faces"), meant("./faces.npy")
+    (True, False)
+    """
+    if "://" in name:
+        return True
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return False
+    found = [path for path in folder.iterdir() if not path.name.startswith((".", "_"))]
+    return bool(found) and all(path.suffix.lower() in FILES and path.is_file() for path in found)
+
+
+def called(location: str) -> str:
+    """A short name: the last part of a location that is no pattern, without its suffix.
+
+    >>> called("s3://bucket/faces/*.npy")
+    'faces'
+    """
+    where = location if "://" in location else Path(location).expanduser().resolve().as_posix()
+    parts = [part for part in where.split("://")[-1].split("/") if part not in ("", ".", "..")]
+    plain = [part for part in parts if not MAGIC.search(part)]
+    short = plain[-1] if plain else "data"
+    return told(PurePosixPath(short).stem if kind_of(short) else short) or "data"
+
+
 def _grouped(
     root: str, files: Mapping[str, object], origin: str
 ) -> tuple[type[Arrays | Tables | Pictures], dict[str, list[str]]]:
@@ -283,11 +353,3 @@ def _coloured(forms: Sequence[Form]) -> list[Form]:
     """Forms of pictures: grey if all are, else RGB."""
     channels = max(form.shape[0] for form in forms)
     return [form._replace(shape=(channels, *form.shape[1:])) for form in forms]
-
-
-def _called(location: str) -> str:
-    """A short name: the last part of a location that is no pattern, without its suffix."""
-    parts = [part for part in location.split("://")[-1].split("/") if part not in ("", ".", "..")]
-    plain = [part for part in parts if not MAGIC.search(part)]
-    short = plain[-1] if plain else "data"
-    return told(PurePosixPath(short).stem if kind_of(short) else short) or "data"

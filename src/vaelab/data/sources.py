@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
 from vaelab.data import arrays, folders, huggingface, idx, tables
-from vaelab.data.pictures import FITS
+from vaelab.data.pictures import FITS, sides
 from vaelab.data.rows import Found, Rows, brief, told
+from vaelab.data.shards import meant
 from vaelab.records import Dataset
 
 if TYPE_CHECKING:
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
 
     from vaelab.data.download import Progress
 
-__all__ = ["Options", "called", "is_path", "load", "sides"]
+__all__ = ["Options", "called", "is_path", "load"]
 
 SPLIT_BYTES = 512 * 2**20
 """The most memory that a split may take of data that are larger."""
 
 PAGE = 4096
 """What a row that is moved within a memory map takes at least."""
-
-LARGEST_SIDE = 4096
 
 TABLES: dict[str, Callable[[Path, str | None, float | None], Found]] = {
     ".csv": tables.read_csv,
@@ -129,6 +128,11 @@ def load(
 
 def _of_path(name: str, options: Options, progress: Progress | None) -> tuple[Found, str]:
     """What a path holds, and the whole path."""
+    if meant(name):
+        raise checks.DataError(
+            f"{told(name)}: is data in shards, which are not loaded into memory; train or encode "
+            "them, or open them in Python with vaelab.data.shards."
+        )
     try:
         path = Path(name).expanduser()
         return _reader(path, options, progress)(), told(path.resolve())
@@ -214,24 +218,6 @@ def split(
     train_x, test_x = divided(x)
     train_y, test_y = (None, None) if y is None else divided(y)
     return Rows(train_x, train_y), Rows(test_x, test_y), notes
-
-
-def sides(size: object) -> tuple[int, int] | None:
-    """Height and width from a number or two."""
-    if size is None:
-        return None
-    if isinstance(size, tuple | list):
-        if len(size) != 2:
-            raise checks.ArgumentError(
-                f"size = {size!r}, but it must be a number, or height and width."
-            )
-        height, width = size
-    else:
-        height = width = size
-    return (
-        checks.integer("size", height, most=LARGEST_SIDE),
-        checks.integer("size", width, most=LARGEST_SIDE),
-    )
 
 
 def _reader(path: Path, options: Options, progress: Progress | None) -> Callable[[], Found]:

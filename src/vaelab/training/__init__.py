@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
