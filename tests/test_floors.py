@@ -25,7 +25,7 @@ FLOORS = {
         "tensors",
         "trackers",
     ],
-    2: ["distributions", "graphs", "inputs", "networks", "separation", "shuffling"],
+    2: ["distributions", "graphs", "inputs", "networks", "separation", "shuffling", "streaming"],
     3: ["conditioning", "likelihoods", "posteriors", "priors"],
     4: ["model"],
     5: ["latent", "objectives"],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vaelab import checks, files
+from vaelab.data.shards import Shards
 from vaelab.estimator import VAE
 from vaelab.records import Dataset
 
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["write_codes"]
 
 
-def write_codes(path: Path, vae: VAE, parts: Sequence[Dataset]) -> Path:
+def write_codes(path: Path, vae: VAE, parts: Sequence[Dataset | Shards]) -> Path:
     """Writes the posterior means and scales of data to a file, atomically.
 
     The `.npz` file holds `mean` and `scale`, `(N, D)` each, `split` (the name of each datum's
     part), `row` (its place in it) and, where there are labels, `label`. `.csv` and `.parquet` files
     have the same in columns: `split,row,label,mean_1,...,scale_1,...`; the latter need pyarrow.
+    Of data in shards, of which one at a time is in memory, the split is the name of the shard.
 
     Raises:
         checks.ArgumentError: The path ends otherwise, or pyarrow is not installed.
@@ -37,17 +39,35 @@ def write_codes(path: Path, vae: VAE, parts: Sequence[Dataset]) -> Path:
         )
     if path.suffix == ".parquet":
         checks.needs(f"out = {path}", "pyarrow", extra="parquet", otherwise="write .csv")
-    codes = [vae.encode(part) for part in parts]
-    columns = {
-        "mean": np.concatenate([code.loc for code in codes]),
-        "scale": np.concatenate([code.scale for code in codes]),
-        "split": np.concatenate([np.repeat(part.split, len(part)) for part in parts]),
-        "row": np.concatenate([np.arange(len(part)) for part in parts]),
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("mean", "scale", "split", "row", "label")
     }
-    labels = [part.y for part in parts if part.y is not None]
-    if len(labels) == len(parts):
-        columns["label"] = np.concatenate(labels)
-    return files.write_atomically(path, _WRITERS[path.suffix](columns))
+    for part in _in_memory(parts):
+        code = vae.encode(part)
+        for name, values in (
+            ("mean", code.loc),
+            ("scale", code.scale),
+            ("split", np.repeat(part.split, len(part))),
+            ("row", np.arange(len(part))),
+        ):
+            columns[name].append(values)
+        if part.y is not None:
+            columns["label"].append(part.y)
+    if len(columns["label"]) < len(columns["row"]):
+        del columns["label"]
+    whole = {name: np.concatenate(pieces) for name, pieces in columns.items()}
+    return files.write_atomically(path, _WRITERS[path.suffix](whole))
+
+
+def _in_memory(parts: Sequence[Dataset | Shards]) -> Iterator[Dataset]:
+    """The parts, of those in shards one shard after the other."""
+    for part in parts:
+        if isinstance(part, Dataset):
+            yield part
+            continue
+        for k, name in enumerate(part.names):
+            x, y = part.rows(k)
+            yield Dataset(x, y, part.name, name, class_names=part.class_names)
 
 
 def _npz(columns: dict[str, np.ndarray]) -> bytes:

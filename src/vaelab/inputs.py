@@ -16,6 +16,7 @@ from torch import Tensor
 from vaelab import checks
 from vaelab.data import huggingface
 from vaelab.data.rows import channels_last
+from vaelab.data.shards import Shards
 from vaelab.records import Dataset
 from vaelab.tensors import as_array, as_tensor, span
 
@@ -25,10 +26,12 @@ __all__ = [
     "joined",
     "labels",
     "laid_out",
+    "needs_all",
     "numbered",
     "one",
     "read",
     "record",
+    "streamed",
     "suited",
     "weights",
 ]
@@ -74,6 +77,8 @@ def read(given: Any) -> Given:
     >>> read(np.zeros((5, 8, 9, 3), np.uint8)).x.shape
     torch.Size([5, 3, 8, 9])
     """
+    if isinstance(given, Shards):
+        raise needs_all(given)
     if huggingface.is_given(given):
         given = _of_one_split(given)
     if isinstance(given, Dataset):
@@ -88,6 +93,14 @@ def read(given: Any) -> Given:
     if channels_last(shape):
         return Given(x.permute(0, 3, 1, 2), "NHWC")
     return Given(x, {2: "ND", 3: "NHW"}.get(len(shape), "NCHW"))
+
+
+def needs_all(shards: Shards) -> checks.DataError:
+    """What to say where data in shards are given, but all data are needed at once."""
+    return checks.DataError(
+        f"{shards.name}: is data in shards, never all in memory, but here all are needed; give "
+        "one shard, shards.read(0) say, or another array."
+    )
 
 
 def _of_one_split(given: Any) -> Dataset:
@@ -334,6 +347,27 @@ def record(
         "range": list(span(x)),
         "fingerprint": dataset.fingerprint,
     }
+
+
+def streamed(shards: Shards, x: Tensor, classes: np.ndarray | None = None) -> dict[str, Any]:
+    """What is kept of training data in shards; their range is that of a sample, `x`.
+
+    Arguments:
+        shards: The data.
+        x: Some of them, at rest.
+        classes: The labels of the classes that a conditional model is to know, `(C,)`.
+    """
+    given = {name: value for name, value in shards.loaded.items() if name != "location"}
+    some = Dataset(
+        x=x.numpy(),
+        y=None,
+        name=shards.name,
+        source=shards.location,
+        class_names=shards.class_names,
+        loaded={"name": shards.loaded["location"], **given},
+    )
+    whole = {"count": len(shards), "fingerprint": shards.fingerprint}
+    return record(some, x, None, classes) | whole
 
 
 def _known(dataset: Dataset, classes: np.ndarray) -> dict[str, Any]:

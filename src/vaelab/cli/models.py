@@ -29,8 +29,10 @@ from vaelab.cli.shared import (
     both_ends,
     deliver,
     exhibits,
+    in_shards,
     load_data,
     load_models,
+    load_shards,
     sampled_labels,
     wanted,
 )
@@ -121,7 +123,9 @@ def encode(model: str, data: str, out: Path, limit: int | None, read: tuple[str,
     from vaelab.encoding import write_codes
 
     ((_, vae),) = load_models([model]).items()
-    click.echo(write_codes(out, vae, load_data(wanted(data, read, vae), limit)))
+    asked = wanted(data, read, vae)
+    load = load_shards if in_shards(asked) else load_data
+    click.echo(write_codes(out, vae, load(asked, limit)))
 
 
 @click.command()

@@ -18,8 +18,10 @@ from vaelab.cli.shared import (
     both_ends,
     called,
     command,
+    in_shards,
     is_empty,
     load_data,
+    load_shards,
     note,
     print_figures,
     progress,
@@ -31,6 +33,7 @@ from vaelab.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from vaelab.data import Shards
     from vaelab.estimator import VAE
     from vaelab.records import Callback, Dataset
 
@@ -269,26 +272,43 @@ def _trained(
 ) -> tuple[VAE, Dataset, Dataset]:
     """The model, trained by all processes, and its data."""
     from vaelab.comparison import check
+    from vaelab.data.shards import Shards
     from vaelab.estimator import VAE
     from vaelab.records import Checkpoints
     from vaelab.storage import CHECKPOINTS
+    from vaelab.streaming import sampled
 
+    read = wanted(data, options["read"])
+    train: Dataset | Shards
     resume = place.any(options["resume"] or ranks.restarted())
     place.agreed(lambda: _refuse_used(folder, resume=resume))
     for turn in (True, False):  # one process a machine downloads and converts; the others wait
         if turn == (ranks.local_rank() == 0):
-            train, test = load_data(wanted(data, options["read"]), options["limit"])
+            train, test = _opened(read, options["limit"])
         place.any(False)
     state = Checkpoints(folder / CHECKPOINTS, options["checkpoint_seconds"], resume)
     callback = None
     if place.rank == 0:
         callback = progress(recipe, 0, track=options["track"], folder=folder)
     vae = VAE(recipe, checkpoints=state, callback=callback, **trained_with(options))
-    check(vae, train, test)  # what cannot be made or written is refused before training
+    if not isinstance(train, Shards):  # what cannot be made or written is refused before training
+        check(vae, train, test)
     place.agreed(lambda: files.check_writable(folder))
     with resumable():
         vae.fit(train)
-    return vae, train, test
+        return vae, sampled(train) if isinstance(train, Shards) else train, test
+
+
+def _opened(
+    read: Mapping[str, Any], limit: int | None
+) -> tuple[Dataset, Dataset] | tuple[Shards, Dataset]:
+    """Training data, in memory or in shards, and data in memory to judge the model on."""
+    if not in_shards(read):
+        return load_data(read, limit)
+    from vaelab.streaming import sampled
+
+    train, test = load_shards(read, limit)
+    return train, sampled(test, "test")
 
 
 def _refuse_used(folder: Path, *, resume: bool) -> None:

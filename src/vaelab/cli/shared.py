@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from vaelab import checks, ranks
+from vaelab.data.shards import ShardError
 from vaelab.progress import QUIET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vaelab.data import Shards
     from vaelab.estimator import VAE
     from vaelab.exhibits import Exhibits
     from vaelab.records import Callback, Dataset
@@ -32,6 +34,35 @@ def load_data(wanted: Mapping[str, Any], limit: int | None = None) -> tuple[Data
 
     train, test = load(**wanted, progress=Download())
     return train.limited(limit), test.limited(limit)
+
+
+def load_shards(wanted: Mapping[str, Any], limit: int | None = None) -> tuple[Shards, Shards]:
+    """The training and test shards of the data that keywords name."""
+    from vaelab.data import shards
+    from vaelab.data.sources import Options
+
+    known = ("labels", "scale", "size", "fit")
+    for name in wanted:
+        if name not in ("name", "test_fraction", "seed", *known):
+            raise checks.ArgumentError(
+                f"--read {name}={wanted[name]}, but it means nothing for data in shards; leave it "
+                "out."
+            )
+    if limit is not None:
+        raise checks.ArgumentError(
+            f"--limit {limit}, but data in shards are taken as they are; leave it out."
+        )
+    given = {name: wanted[name] for name in known if name in wanted}
+    split = Options(**{k: wanted[k] for k in ("test_fraction", "seed") if k in wanted})
+    return shards(wanted["name"], **given).split(split.test_fraction, split.seed)
+
+
+def in_shards(wanted: Mapping[str, Any]) -> bool:
+    """Whether keywords of `vaelab.data.load` name data that lie in shards."""
+    from vaelab.data import names
+    from vaelab.data.shards import meant
+
+    return wanted["name"] not in names() and meant(wanted["name"])
 
 
 def wanted(data: str | None, texts: Sequence[str], vae: VAE | None = None) -> dict[str, Any]:
@@ -83,8 +114,11 @@ def _size(text: str) -> tuple[int, ...]:
 def called(data: str) -> str:
     """A short name of data, for the folder of what is made of them: `faces` for `../faces/`."""
     from vaelab.data import names, sources
+    from vaelab.data.shards import called as called_shards
 
-    return data if data in names() else sources.called(data)
+    if data in names():
+        return data
+    return called_shards(data) if "://" in data else sources.called(data)
 
 
 def load_models(folders: Sequence[str]) -> dict[str, VAE]:
@@ -231,6 +265,8 @@ def resumable() -> Iterator[None]:
         raise checks.Interrupted(
             f"{told}; continue with: {command(resume=True)}", told.signal
         ) from error
+    except ShardError as error:
+        raise ShardError(f"{error} Continue with: {command(resume=True)}") from error
 
 
 def command(*, resume: bool = False) -> str:

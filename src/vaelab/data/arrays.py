@@ -26,7 +26,7 @@ from vaelab.data.rows import MOST_BYTES, Found, Rows, brief, classes, listed, nu
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["mapped", "read_npy", "read_npz"]
+__all__ = ["claimed", "loaded", "mapped", "read_npy", "read_npz"]
 
 DATA = ("x", "X", "data", "images", "imgs", "features")
 LABELS = ("y", "Y", "labels", "label", "target", "targets")
@@ -142,6 +142,45 @@ def mapped(path: Path) -> np.ndarray:
             flags, use = mmap.MAP_PRIVATE | NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
             content = mmap.mmap(file.fileno(), 0, flags=flags, prot=use)
     return np.ndarray(header.shape, header.dtype, content, header.length)
+
+
+def claimed(stream: IO[bytes], origin: str) -> tuple[tuple[int, ...], np.dtype]:
+    """What the header of a `.npy` file says of its array, shape and type; the rest is not read.
+
+    Arguments:
+        stream: The file, which can be read from any place.
+        origin: What errors call it.
+
+    Raises:
+        checks.DataError: No such array, Python objects, or another size than the header's.
+    """
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    header = _header(stream, origin, length)
+    return header.shape, header.dtype
+
+
+def loaded(stream: IO[bytes], origin: str) -> np.ndarray:
+    """The array of a `.npy` file in memory, as it is there; see `claimed`.
+
+    Raises:
+        checks.DataError: As for `claimed`, or it takes more than `MOST_BYTES`.
+        ValueError: The file ends before its array does.
+    """
+    from numpy.lib import format as npy
+
+    shape, dtype = claimed(stream, origin)
+    size = math.prod(shape) * dtype.itemsize
+    if size > MOST_BYTES:
+        raise checks.DataError(
+            f"{origin}: takes {size:,} bytes; at most {MOST_BYTES:,} are read into memory at once; "
+            "write it as several smaller ones."
+        )
+    stream.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
+        array: np.ndarray = npy.read_array(stream, allow_pickle=False)
+    return array
 
 
 def _header(stream: IO[bytes], origin: str, length: int) -> _Header:

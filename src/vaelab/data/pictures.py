@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from vaelab import checks
 from vaelab.data.rows import brief
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["FITS", "SUFFIXES", "Look", "Piece", "decode", "look"]
+__all__ = ["FITS", "SUFFIXES", "Look", "Piece", "decode", "look", "sides"]
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")  # no other decoder ever sees a file
@@ -31,6 +32,8 @@ MODES = {1: "L", 3: "RGB"}
 GREY = ("1", "L", "LA", "La", "I", "F")  # and all that begin with I;16
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 """The tag of EXIF, and those of its values that exchange height and width."""
+
+LARGEST_SIDE = 4096
 
 FITS = ("crop", "pad", "stretch")
 """How an image is brought to another size: so that the shorter side fits and the middle is cut
@@ -92,6 +95,28 @@ def decode(files: Sequence[str | bytes], channels: int, size: tuple[int, int], f
             except Exception as error:  # noqa: BLE001 - decoders raise anything on damaged files
                 reasons.append(_reason(error))
     return Piece(images[: reasons.count(None)], reasons)
+
+
+def sides(size: object) -> tuple[int, int] | None:
+    """Height and width from a number or two; `None` stays so.
+
+    Raises:
+        checks.ArgumentError: They are no whole numbers, or too large.
+    """
+    if size is None:
+        return None
+    if isinstance(size, tuple | list):
+        if len(size) != 2:
+            raise checks.ArgumentError(
+                f"size = {size!r}, but it must be a number, or height and width."
+            )
+        height, width = size
+    else:
+        height = width = size
+    return (
+        checks.integer("size", height, most=LARGEST_SIDE),
+        checks.integer("size", width, most=LARGEST_SIDE),
+    )
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
 from vaelab.data import arrays, folders, huggingface, idx, tables
-from vaelab.data.pictures import FITS
+from vaelab.data.pictures import FITS, sides
 from vaelab.data.rows import Found, Rows, brief, told
+from vaelab.data.shards import meant
 from vaelab.records import Dataset
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ SPLIT_BYTES = 512 * 2**20
 
 PAGE = 4096
 """What a row that is moved within a memory map takes at least."""
-
-LARGEST_SIDE = 4096
 
 TABLES: dict[str, Callable[[Path, str | None, float | None], Found]] = {
     ".csv": tables.read_csv,
@@ -65,7 +64,7 @@ class Options:
         for option, name in (("labels", self.labels), ("column", self.column)):
             if name is not None and not isinstance(name, str):
                 raise checks.ArgumentError(f"{option} = {name!r}, but it must be a column's name.")
-        _sides(self.size)
+        sides(self.size)
 
 
 def is_path(name: str) -> bool:
@@ -129,6 +128,11 @@ def load(
 
 def _of_path(name: str, options: Options, progress: Progress | None) -> tuple[Found, str]:
     """What a path holds, and the whole path."""
+    if meant(name):
+        raise checks.DataError(
+            f"{told(name)}: is data in shards, which are not loaded into memory; train or encode "
+            "them, or open them in Python with vaelab.data.shards."
+        )
     try:
         path = Path(name).expanduser()
         return _reader(path, options, progress)(), told(path.resolve())
@@ -147,7 +151,7 @@ def _huggingface(data: Any, origin: str, options: Options, progress: Progress | 
         origin,
         column=options.column,
         labels=options.labels,
-        size=_sides(options.size),
+        size=sides(options.size),
         fit=options.fit,
         unreadable=options.unreadable,
         progress=progress,
@@ -216,24 +220,6 @@ def split(
     return Rows(train_x, train_y), Rows(test_x, test_y), notes
 
 
-def _sides(size: object) -> tuple[int, int] | None:
-    """Height and width from a number or two."""
-    if size is None:
-        return None
-    if isinstance(size, tuple | list):
-        if len(size) != 2:
-            raise checks.ArgumentError(
-                f"size = {size!r}, but it must be a number, or height and width."
-            )
-        height, width = size
-    else:
-        height = width = size
-    return (
-        checks.integer("size", height, most=LARGEST_SIDE),
-        checks.integer("size", width, most=LARGEST_SIDE),
-    )
-
-
 def _reader(path: Path, options: Options, progress: Progress | None) -> Callable[[], Found]:
     """What is to be called for the data of a path; refuses options that mean nothing for it."""
     origin = told(path)
@@ -259,7 +245,7 @@ def _reader(path: Path, options: Options, progress: Progress | None) -> Callable
         return partial(
             folders.read,
             path,
-            size=_sides(options.size),
+            size=sides(options.size),
             fit=options.fit,
             unreadable=options.unreadable,
             progress=progress,

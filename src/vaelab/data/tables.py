@@ -8,9 +8,10 @@ columns of data are all `uint8`, they stay `uint8`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from vaelab import checks
 from vaelab.data.rows import (
@@ -27,7 +28,7 @@ from vaelab.data.rows import (
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["read_csv", "read_parquet"]
+__all__ = ["columns", "of_parquet", "read_csv", "read_parquet", "texts"]
 
 PIECE = 2**20
 """How many values are read at once."""
@@ -101,19 +102,74 @@ def read_parquet(path: Path, labels: str | None = None, scale: float | None = No
             `MOST_BYTES` of numbers.
         OSError: The file cannot be read.
     """
-    origin = told(path)
+    return of_parquet(path, told(path), labels, scale)
+
+
+def of_parquet(
+    source: Path | IO[bytes], origin: str, labels: str | None = None, scale: float | None = None
+) -> Found:
+    """As `read_parquet`, of a path or of a file that can be read from any place.
+
+    Arguments:
+        source: The file.
+        origin: What errors call it.
+        labels: As for `read_parquet`.
+        scale: As for `read_parquet`.
+    """
+    with _parquet(source, origin) as file:
+        names = list(map(str, file.schema_arrow.empty_table().to_pandas()))
+        notes = _checked(names, labels, origin)
+        _check_size(file.metadata.num_rows * len(names), origin)
+        batches = file.iter_batches(max(1, PIECE // len(names)))
+        frames = (batch.to_pandas() for batch in batches)
+        return _found(frames, labels, scale, origin, notes)
+
+
+def columns(
+    source: Path | IO[bytes], origin: str, labels: str | None = None
+) -> tuple[int, dict[str, np.dtype], tuple[str, ...]]:
+    """What the footer of a Parquet file says; its rows are not read.
+
+    Returns:
+        The number of rows; the columns of data and their types, in their order; and what the
+        person should be told, a line each.
+
+    Raises:
+        checks.ArgumentError, checks.DataError: As for `read_parquet`.
+    """
+    with _parquet(source, origin) as file:
+        empty = file.schema_arrow.empty_table().to_pandas()
+        kinds = dict(zip(map(str, empty), empty.dtypes, strict=True))
+        notes = _checked(list(kinds), labels, origin)
+        kinds.pop(labels or "", None)
+        return file.metadata.num_rows, kinds, notes
+
+
+def texts(source: Path | IO[bytes], origin: str, labels: str) -> list[str]:
+    """The different labels in a Parquet file, as text; only their column is read.
+
+    Raises:
+        checks.DataError: One is missing, or no whole number and no text.
+    """
+    known: dict[str, int] = {}
+    with _parquet(source, origin) as file:
+        start = 0
+        for batch in file.iter_batches(PIECE, columns=[labels]):
+            _numbered(batch.to_pandas()[labels], known, origin, start)
+            start += batch.num_rows
+    return list(known)
+
+
+@contextmanager
+def _parquet(source: Path | IO[bytes], origin: str) -> Iterator[Any]:
+    """An open Parquet file; what is wrong with it becomes one line."""
     checks.needs(origin, "pyarrow", extra="parquet", otherwise="save the table as CSV")
     import pyarrow as pa  # type: ignore[import-untyped]
     from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
     try:
-        with ParquetFile(path) as file:
-            names = list(map(str, file.schema_arrow.empty_table().to_pandas()))
-            notes = _checked(names, labels, origin)
-            _check_size(file.metadata.num_rows * len(names), origin)
-            batches = file.iter_batches(max(1, PIECE // len(names)))
-            frames = (batch.to_pandas() for batch in batches)
-            return _found(frames, labels, scale, origin, notes)
+        with ParquetFile(source) as file:
+            yield file
     except checks.VaelabError:
         raise
     except (pa.ArrowException, ValueError, TypeError, OverflowError, MemoryError) as error:

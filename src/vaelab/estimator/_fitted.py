@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelab import checks, importance, inputs, latent, metrics
+from vaelab.data.rows import listed
+from vaelab.data.shards import Shards
 from vaelab.importance import Progress, Weighed
 from vaelab.model import Model, class_by_class
 from vaelab.objectives import ELBO
@@ -78,6 +80,8 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
 
     def reconstruct(self, X: Any, y: Any = None) -> np.ndarray:
         """Mean of p(x|z) at the posterior means of data: `(N, *shape)`. Deterministic."""
+        if isinstance(X, Shards):
+            raise inputs.needs_all(X)
         if y is None and isinstance(X, Dataset):
             y = X.y
         return self.inverse_transform(self.encode(X, y).loc, y)
@@ -164,7 +168,10 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         """What a function of a model, data at rest and a seed computes: arrays with N rows.
 
         A conditional model is given to it with one class bound at a time, with seeds of their own.
+        Data in shards are taken one shard after the other, with seeds of their own, too.
         """
+        if isinstance(X, Shards):
+            return self._over_shards(X, y, compute, seed)
         x, model = self.checked(X), self.model_
         labels = self.labels(X, y, len(x))
         if labels is None:
@@ -174,6 +181,33 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
             return compute(given, x[rows], seed)
 
         return class_by_class(model, labels.numpy(), computed, seed=seed)
+
+    def _over_shards(
+        self,
+        shards: Shards,
+        y: Any,
+        compute: Callable[[Model, Tensor, int], Iterable[np.ndarray]],
+        seed: int,
+    ) -> list[np.ndarray]:
+        """`over` of data in shards, of which one at a time is in memory."""
+        given = None
+        if self._fitted().classes and y is None:
+            known = self.data_.get("class_names", [])
+            if shards.class_names and list(shards.class_names) != known:
+                raise checks.DataError(
+                    f"{shards.name}: has the classes {listed(shards.class_names)}, but the model "
+                    f"knows {listed(known)}; give y."
+                )
+        elif self._fitted().classes:
+            given = inputs.labels(None, y, len(shards), self.recipe_.name)
+        parts, start = [], 0
+        for k, count in enumerate(shards.counts):
+            rows = shards.rows(k)
+            labels = None if given is None else given[start : start + count]
+            own = int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+            parts.append(self.over(Dataset(rows.x, rows.y, shards.name), labels, compute, seed=own))
+            start += count
+        return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
     def labels(self, X: Any, y: Any, count: int) -> Tensor | None:
         """Numbers of the classes of data for a conditional model, `(N,)`; `None` for any other.

@@ -13,10 +13,12 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from vaelab import checks, inputs, recipes, storage
+from vaelab.data.shards import Shards
 from vaelab.estimator._fitted import Fitted
 from vaelab.likelihoods import LIKELIHOODS
 from vaelab.recipes import Recipe
 from vaelab.records import Callback, Checkpoints
+from vaelab.streaming import Stream
 from vaelab.tensors import check_data
 from vaelab.training import Trained, check_device, train
 
@@ -30,11 +32,12 @@ class VAE(Fitted):
     """A variational autoencoder with the interface of scikit-learn.
 
     Data are vectors `(N, D)`, or images `(N, H, W)`, `(N, C, H, W)` or `(N, H, W, C)`, as arrays,
-    tensors, data frames, nested lists, a torch `Dataset` or a `vaelab.data` one. Images whose last
-    axis has 1, 3 or 4 elements, and whose second has not, are `(N, H, W, C)`. Images that are
-    computed come in the layout of those that `fit` was given. `uint8` grey levels are taken to lie
-    in [0, 255] and become [0, 1]. With a Gaussian likelihood, data may be in any unit: figures are
-    in nats of the data as they are, and what is decoded is in their units.
+    tensors, data frames, nested lists, a torch `Dataset` or a `vaelab.data` one, or shards
+    (`vaelab.data.shards`). Images whose last axis has 1, 3 or 4 elements, and whose second has not,
+    are `(N, H, W, C)`. Images that are computed come in the layout of those that `fit` was given.
+    `uint8` grey levels are taken to lie in [0, 255] and become [0, 1]. With a Gaussian likelihood,
+    data may be in any unit: figures are in nats of the data as they are, and what is decoded is in
+    their units.
 
     The recipe `"conditional"` is fitted on data with labels, whole numbers or strings, and wants
     the label of each datum wherever it encodes, decodes or scores: `y`, one for each or one for
@@ -122,6 +125,11 @@ class VAE(Fitted):
         There are no weights of data: repeat the rows that are to count for more. Batches are drawn
         at random, so weights could not be the same as repeated rows.
 
+        Data in shards, `vaelab.data.shards`, are streamed: see `vaelab.streaming.Windows` for how
+        they are shuffled. What else would need all of them (the likelihood, units, starting
+        weights, the range that is kept, the data held out) comes from a sample that the seed draws,
+        see `vaelab.streaming.sample`. They have their own labels, or none.
+
         Raises:
             checks.ArgumentError: A setting is not allowed.
             checks.DataError: The data cannot be used, or not by this likelihood.
@@ -129,7 +137,11 @@ class VAE(Fitted):
             checks.StorageError, checks.Interrupted, OSError: With checkpoints; see
                 `vaelab.training.train`.
         """
-        x, labels, recipe, data = self._prepared(X, y)
+        x: Tensor | Stream
+        if isinstance(X, Shards):
+            x, labels, recipe, data = self._streamed(X, y)
+        else:
+            x, labels, recipe, data = self._prepared(X, y)
         trained = train(
             recipe.model(),
             recipe.objective,
@@ -218,6 +230,28 @@ class VAE(Fitted):
         if hasattr(self, "feature_names_in_"):
             data["features"] = self.feature_names_in_.tolist()
         return x, None if numbers is None else torch.from_numpy(numbers), recipe, data
+
+    def _streamed(self, shards: Shards, y: Any) -> tuple[Stream, None, Recipe, dict[str, Any]]:
+        """The same of data in shards, as far as their sample tells it."""
+        stream = Stream(shards, checks.seed(self.seed))
+        x, classes = stream.sample.x, None
+        recipe = self.resolved(shards.shape, x)
+        if recipe.model().classes:
+            if y is not None or not shards.class_names:
+                found = f"y for data in shards: {shards.name}" if y is not None else shards.name
+                raise checks.DataError(
+                    f"recipe {recipe.name!r} needs labels that lie in the shards, but was given "
+                    f"{found} without labels; name their column: shards(..., labels='class')."
+                )
+            classes = np.arange(len(shards.class_names))
+            recipe = self.resolved(shards.shape, x, classes)
+        check_data(x, recipe.model().shape, recipe.likelihood.value_range)
+        validate_data(self, shards, reset=True, skip_check_array=True, ensure_2d=False)
+        asked = None if isinstance(self.recipe, Recipe) else self.likelihood
+        data = inputs.streamed(shards, x, classes)
+        data |= {"layout": "ND" if x.dim() == 2 else "NCHW"}
+        data |= {"likelihood": recipes.stated(recipe, x, asked=asked)}
+        return stream, None, recipe, data
 
     def _set(self, trained: Trained, recipe: Recipe, data: dict[str, Any]) -> Self:
         """Sets the attributes of an estimator fitted from fresh weights."""

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vaelab import checkpoints as snapshots
 from vaelab import checks, machine
+from vaelab.data.shards import ShardError
 from vaelab.distributions import seeded
 from vaelab.graphs import Graph, kept_graph
 from vaelab.model import Model
@@ -29,16 +29,17 @@ from vaelab.objectives import Objective
 from vaelab.parts import Part, fresh
 from vaelab.posteriors import Posterior
 from vaelab.ranks import Ranks
-from vaelab.records import Callback, Checkpoints, Dataset, Training
+from vaelab.records import Callback, Checkpoints, Training
 from vaelab.separation import Separation
-from vaelab.tensors import STATIC_SEED, binarized, check_data, to_float
+from vaelab.streaming import Stream
+from vaelab.tensors import to_float
 from vaelab.training._budget import earlier_steps, steps_within
+from vaelab.training._data import Data, of
 from vaelab.training._keeper import Keeper
 from vaelab.training._loop import Loop
 from vaelab.training._settings import (
     check_device,
     difference,
-    held_out,
     identity,
     resolve,
 )
@@ -52,9 +53,6 @@ __all__ = [
     "resolve",
     "train",
 ]
-
-START = 10_000
-"""How many of the training data the parts' starting weights are taken from."""
 
 
 class Trained(NamedTuple):
@@ -79,7 +77,7 @@ class Trained(NamedTuple):
 def train(
     model: Model,
     objective: Objective,
-    x: Tensor,
+    x: Tensor | Stream,
     *,
     settings: Training,
     y: Tensor | None = None,
@@ -111,10 +109,11 @@ def train(
     Arguments:
         model: The model; it is not changed.
         objective: What is minimised.
-        x: Training data at rest, `(N, *shape)`, which may be memory-mapped.
+        x: Training data at rest, `(N, *shape)`, which may be memory-mapped; or a stream of shards,
+            whose sample is what weights start from, and is validated on.
         settings: How to train; see `Training`.
         y: Number of the class of each datum, `(N,)` in `int64`: a conditional model needs them,
-            others take none.
+            others take none. Shards have their own.
         seed: Everything random follows from it.
         callback: Called with `"step"` or `"epoch"` and named values, and at last, however training
             ends, with `"end"`; what it raises ends training, after the state was kept. While a
@@ -138,34 +137,30 @@ def train(
         checks.StorageError: The checkpoints are those of another run, all damaged, or being
             written by another process.
         checks.Interrupted: A signal asked to stop, and the state was kept.
+        ShardError: A shard cannot be read; with checkpoints, the state was kept.
         OSError: The folder of the checkpoints cannot be written.
     """
     ranks = Ranks.here()
-    _check_labels(model, y, len(x))
+    _check_labels(model, x, y)
     check_shared(ranks, model, separation)
     shuffler = torch.Generator().manual_seed(checks.seed(seed))  # one order for every model
-    count = held_out(settings, len(x))
-    some = np.random.default_rng(seed).choice(len(x), min(len(x), count + START), replace=False)
-    held, rest = torch.from_numpy(some[:count]), torch.from_numpy(some[count:])
-    settings = resolve(settings, x, separation)
+    data = of(x, y, settings, seed, labelled=bool(model.classes))
+    settings = data.settled(settings, separation)
+    settings = resolve(settings, data.like, separation, held=len(data.held))
     if not fingerprint and (checkpoints or not ranks.alone):
-        fingerprint = _fingerprint(x, y)
+        fingerprint = data.fingerprint
     if not ranks.alone:
         check_alike(ranks, identity(model, objective, settings, seed, fingerprint or ""))
     callback = callback if ranks.rank == 0 else None
-    if settings.binarize == "static":
-        x = binarized(x, STATIC_SEED)
-    elif settings.binarize == "dynamic":
-        check_data(x, tuple(x.shape[1:]), (0.0, 1.0))
-    device = torch.device(str(settings.device))
+    data = data.prepared(settings, model.value_range)
     with seeded(seed):
-        model = (copy.deepcopy(model) if keep else _begun(model, x[rest])).train().to(device)
-        begin = partial(Loop, objective=objective, x=_resident(x, device), y=y, held=held)
-        begin = partial(begin, seed=seed, constant=constant)
+        begun = copy.deepcopy(model) if keep else _begun(model, data.first.cpu())
+        model = begun.train().to(torch.device(str(settings.device)))
+        begin = partial(Loop, objective=objective, data=data, seed=seed, constant=constant)
         if separation is not None and separation.weight:
-            graph = _graph(separation, model, x, callback)
+            graph = _graph(separation, model, data.seen.cpu(), callback)
             begin = partial(begin, separation=(separation, graph))
-        settings = _budgeted(settings, x, model, begin, checkpoints)
+        settings = _budgeted(settings, data, model, begin, checkpoints)
         loop = begin(model, settings=settings, shuffler=shuffler, callback=callback)
         try:
             if checkpoints is None:
@@ -202,7 +197,7 @@ def _graph(separation: Separation, model: Model, x: Tensor, callback: Callback |
 
 def _budgeted(
     settings: Training,
-    x: Tensor,
+    data: Data,
     model: Model,
     begin: Callable[..., Loop],
     checkpoints: Checkpoints | None,
@@ -222,7 +217,8 @@ def _budgeted(
 
         with seeded(0):
             steps = steps_within(settings.minutes, trial)
-    return resolve(replace(settings, steps=steps), x)  # what was chosen before stays
+    settings = replace(settings, steps=steps)  # what was chosen before stays
+    return resolve(settings, data.like, held=len(data.held))
 
 
 @contextmanager
@@ -233,12 +229,24 @@ def _kept(loop: Loop, settings: Checkpoints, same: dict[str, object]) -> Iterato
         loop.ranks.agreed(lambda: stack.enter_context(folder))
         asked = stack.enter_context(machine.signals_noted())
         keeper = Keeper(loop, settings, same, asked)
-        yield keeper
+        try:
+            yield keeper
+        except ShardError as error:
+            where = f"step {loop.steps:,} of {loop.total:,}"
+            if not loop.sound:
+                raise
+            keeper.write()
+            raise ShardError(f"{error} Training stands at {where}; the state is kept.") from error
         keeper.write()
 
 
-def _check_labels(model: Model, y: Tensor | None, count: int) -> None:
+def _check_labels(model: Model, x: Tensor | Stream, y: Tensor | None) -> None:
     """Refuses labels that the model does not take, and a conditional model without labels."""
+    if isinstance(x, Stream):
+        if y is not None:
+            raise checks.ArgumentError("y is given, but shards have labels of their own.")
+        y = x.sample.y if model.classes else None
+    count = len(x.rows) if isinstance(x, Stream) else len(x)
     if y is None and model.classes:
         raise checks.ArgumentError(
             f"y = None, but the model is conditional; give the class of each datum, ({count},)."
@@ -247,15 +255,3 @@ def _check_labels(model: Model, y: Tensor | None, count: int) -> None:
         if y.shape != (count,):
             raise checks.ArgumentError(f"y has shape {tuple(y.shape)}, but it must be ({count},).")
         model.given(y)
-
-
-def _fingerprint(x: Tensor, y: Tensor | None) -> str:
-    labels = None if y is None else y.cpu().numpy()
-    return Dataset(x.cpu().numpy(), labels, "array").fingerprint
-
-
-def _resident(x: Tensor, device: torch.device) -> Tensor:
-    """The data on the device, if they take less than half of the memory that is free there."""
-    if device.type == "cuda" and x.nbytes < 0.5 * torch.cuda.mem_get_info(device)[0]:
-        return x.to(device)
-    return x

@@ -20,8 +20,8 @@ from vaelab.objectives import Objective
 from vaelab.ranks import Ranks
 from vaelab.records import Callback, Terms, Training
 from vaelab.separation import Separation
-from vaelab.shuffling import Shuffle
 from vaelab.tensors import binarized, to_float
+from vaelab.training._data import Data
 from vaelab.training._diagnosis import likely_cause
 from vaelab.training._draws import Draws, sharing
 from vaelab.training._figures import of_epoch, of_step, of_valid, summed
@@ -51,9 +51,7 @@ class Loop:
     Arguments:
         model: The model, with the weights it starts from, on its device.
         objective: What is minimised.
-        x: Data at rest.
-        y: Number of the class of each datum, `(N,)`; `None` where the model is not conditional.
-        held: Rows of `x` that are not trained on.
+        data: What is trained on, and held out.
         settings: Resolved settings.
         shuffler: Where the order of the data comes from.
         seed: Seed of the validation's draws.
@@ -76,9 +74,7 @@ class Loop:
         self,
         model: Model,
         objective: Objective,
-        x: Tensor,
-        y: Tensor | None,
-        held: Tensor,
+        data: Data,
         *,
         settings: Training,
         shuffler: torch.Generator,
@@ -93,23 +89,15 @@ class Loop:
         self.draws = Draws(self.ranks, self.device, seed)
         self.asked: Callable[[], int | None] = lambda: None
         self.called = False
-        self.x, self.valid = x, x[held]
-        self.y = None if y is None else y.to(x.device)
-        self.valid_y = None if y is None else y[held].cpu().numpy()
-        if settings.binarize == "dynamic" and len(held):
-            self.valid = binarized(self.valid, seed).to(x.device)
+        self.data, (self.valid, labels) = data, data.valid
+        self.valid_y = None if labels is None else labels.cpu().numpy()
+        if settings.binarize == "dynamic" and len(self.valid):
+            self.valid = binarized(self.valid, seed).to(self.valid.device)
         self.epochs = settings.epochs or 1
-        self.batches = Shuffle(
-            x,
-            held,
-            batch_size=settings.batch_size or len(x),
-            window=settings.window or len(x),
-            generator=shuffler,
-            ranks=self.ranks,
-        )
+        self.batches = data.batches(settings, shuffler, self.ranks)
         self.objective = objective.counted_in_steps(self.batches.steps)
         self.separation = separation and separation[0]
-        self.companions = separation and Companions(separation[1], held, x.device)
+        self.companions = separation and Companions(separation[1], data.held, data.like.device)
         self.total = settings.steps or self.epochs * self.batches.steps
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.clip_norm, self.peak = settings.clip_norm or math.inf, settings.learning_rate or 0.0
@@ -228,8 +216,9 @@ class Loop:
 
     def _at(self, rows: Tensor, share: Share | None = None) -> tuple[Tensor, Tensor | None]:
         """The data of some rows in computation's form, and the numbers of their classes."""
-        x = to_float(self.x.index_select(0, rows).to(self.device, non_blocking=True))
-        y = None if self.y is None else self.y.index_select(0, rows).to(self.device)
+        there, labels = self.data.at(rows)
+        x = to_float(there.to(self.device, non_blocking=True))
+        y = None if labels is None else labels.to(self.device)
         if self.settings.binarize == "dynamic":
             x = torch.bernoulli(x) if share is None else share.bits(x)
         return x, y
@@ -345,7 +334,7 @@ class Loop:
                 f"to {self.peak * factor:.2g} ({recoveries} of {RETRIES} times)."
             )
             return
-        cause = likely_cause(self.x, self.settings)
+        cause = likely_cause(self.data.seen, self.settings)
         if recoveries > 1:
             what = f"{what}, and {recoveries - 1} lower learning rates did not help"
         if not self.history:

@@ -49,7 +49,9 @@ def held_out(settings: Training, count: int) -> int:
     return min(max(1, round(settings.validation_fraction * count)), count - 1, VALIDATED)
 
 
-def resolve(settings: Training, x: Tensor, separation: Separation | None = None) -> Training:
+def resolve(
+    settings: Training, x: Tensor, separation: Separation | None = None, *, held: int | None = None
+) -> Training:
     """The settings with every choice made for data at rest.
 
     The batch is the largest of 512, 256, 128 and 64 with which 10 epochs have at least 1,000 steps,
@@ -62,6 +64,7 @@ def resolve(settings: Training, x: Tensor, separation: Separation | None = None)
         x: The data, `(N, *shape)`, those held out among them.
         separation: A term that is added to the objective, whose gradient is large, so that the
             norm allowed grows with its weight.
+        held: How many of the data are held out; by default as many as `held_out` says.
 
     Raises:
         checks.ArgumentError: The device is not known or not there.
@@ -71,7 +74,7 @@ def resolve(settings: Training, x: Tensor, separation: Separation | None = None)
     >>> resolve(Training(), torch.zeros(4_000, 784)).epochs
     21
     """
-    count = len(x) - held_out(settings, len(x))
+    count = len(x) - (held_out(settings, len(x)) if held is None else held)
     fewest, most = PASSES
     usual = next((size for size in BATCHES if fewest * count >= 1_000 * size), BATCHES[-1])
     batch_size = min(count, settings.batch_size or usual)
