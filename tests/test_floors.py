@@ -15,6 +15,7 @@ FLOORS = {
     0: ["checks", "files", "records"],
     1: [
         "checkpoints",
+        "cluster",
         "data",
         "divergences",
         "machine",
@@ -26,7 +27,7 @@ FLOORS = {
         "trackers",
     ],
     2: ["distributions", "graphs", "inputs", "networks", "separation", "shuffling"],
-    3: ["conditioning", "likelihoods", "posteriors", "priors"],
+    3: ["conditioning", "likelihoods", "noise", "posteriors", "priors"],
     4: ["model"],
     5: ["latent", "objectives"],
     6: [
@@ -131,6 +132,7 @@ HEAVY = (
     "PIL",
     "pandas",
     "pyarrow",
+    "ray",
     "datasets",
     "starlette",
     "uvicorn",
