@@ -7,7 +7,6 @@ or temperatures.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab import checks
-from vaelab.distributions import DiagonalNormal, seeded
+from vaelab import checks, noise
+from vaelab.distributions import seeded
 from vaelab.latent import device_of
 from vaelab.model import Model
 from vaelab.tensors import batches
@@ -35,8 +34,6 @@ Progress = Callable[[int, int], object]
 DECODED, ELEMENTS = 4096, 2**21
 """How many latent points are decoded at once, and how many elements of data they become, at most;
 about so many fit in a processor's cache."""
-HASHED = 1024
-"""How many data are hashed at once."""
 PORTION = 32
 """How many particles of a datum are decoded at once, at least, where it has as many."""
 LEAST, HEAVY = 25, 0.7
@@ -108,12 +105,12 @@ def weigh(
     size = max(1, min(len(x), room // min(particles, PORTION)))
     portion = max(1, room // size)
     parts, done, passed = [], 0, 0
-    keys = _keys(x, checks.seed(seed))
+    keys = noise.keys(x, seed)
     with seeded(seed):
         p = model.prior()
         for batch in batches(x, size, device_of(model)):
             q = model.encode(batch)
-            draw = _draws(q, keys[passed : passed + len(batch)])
+            draw = noise.draws(q, keys[passed : passed + len(batch)])
             passed += len(batch)
             sums = torch.full((2, len(batch)), -math.inf, dtype=torch.float64)
             top = torch.zeros(0, len(batch), dtype=torch.float64)
@@ -240,41 +237,6 @@ def annealed(
             unknown = torch.full((1, len(batch)), math.nan, dtype=torch.float64)
             parts.append(torch.cat([_sums(log_w), unknown]))
     return _weighed(parts, chains)
-
-
-def _keys(x: Tensor, seed: int) -> np.ndarray:
-    """What the draws of each datum start from, `(N, 2)` in `uint64`, all different.
-
-    It is a hash of the datum's values; and the seed with how many equal data stand before it.
-    """
-    hashes = np.empty(len(x), np.uint64)
-    done = 0
-    for batch in batches(x, HASHED):
-        rows = (batch.flatten(1).cpu() + 0.0).numpy()  # for −0 is 0, but in other bytes
-        for row in rows:
-            digest = hashlib.blake2b(row.tobytes(), digest_size=8).digest()
-            hashes[done] = int.from_bytes(digest, "little")
-            done += 1
-    order = np.argsort(hashes, kind="stable")
-    places = np.arange(len(x))
-    begins = np.r_[True, np.diff(hashes[order]) != 0]
-    before = np.empty(len(x), np.uint64)
-    before[order] = places - np.maximum.accumulate(np.where(begins, places, 0))
-    return np.stack([hashes, before * np.uint64(2**32) + np.uint64(seed)], 1)
-
-
-def _draws(q: Distribution, keys: np.ndarray) -> Callable[[int], Tensor]:
-    """What draws so many particles `(K, B, D)` of a batch, going on where it stopped before."""
-    if not isinstance(q, DiagonalNormal):
-        return lambda count: q.sample((count,))
-    streams = [np.random.Generator(np.random.Philox(key=key)) for key in keys]
-    size = q.event_shape[0]
-
-    def draw(count: int) -> Tensor:
-        noise = [stream.standard_normal((count, size), np.float32) for stream in streams]
-        return q.loc + q.scale * torch.from_numpy(np.stack(noise, 1)).to(q.loc.device)
-
-    return draw
 
 
 def _room(model: Model) -> int:

@@ -6,13 +6,16 @@ import os
 import platform
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
 __all__ = [
     "cores",
+    "end_after",
     "interrupts_ignored",
     "name",
     "share_of_cores",
@@ -22,6 +25,9 @@ __all__ = [
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 """What asks a process to stop: Ctrl-C, and what `kill` and batch systems send."""
+
+POLL, ORPHANED = 0.2, 5.0
+"""Seconds between looks for the process that started this one, and those that it lives on alone."""
 
 
 def name() -> str:
@@ -62,6 +68,25 @@ def threads(count: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@cache
+def end_after(parent: int) -> None:
+    """Ends this process a while after its parent is gone: nobody would take its results.
+
+    The while is for what it does to be kept.
+
+    Arguments:
+        parent: Number of the process that started this one.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        time.sleep(ORPHANED)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import click
 from vaelab import checks
 from vaelab.cli import completion
 from vaelab.cli.config import config_option
+from vaelab.cluster import ENGINES
 from vaelab.progress import QUIET
 from vaelab.records import BINARIZE
 
@@ -94,6 +95,13 @@ quiet_option = click.option(
 )
 limit_option = click.option(
     "--limit", type=int, help="Most training and test data, each.  [default: all]"
+)
+engine_option = click.option(
+    "--engine",
+    type=Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="Where: this machine, or the Ray cluster of RAY_ADDRESS.",
 )
 read_option = click.option(
     "--read",

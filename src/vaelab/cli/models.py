@@ -15,6 +15,7 @@ from vaelab.cli.group import (
     Choice,
     data_option,
     ends_options,
+    engine_option,
     figure_options,
     json_option,
     limit_option,
@@ -27,6 +28,7 @@ from vaelab.cli.group import (
 )
 from vaelab.cli.shared import (
     both_ends,
+    command,
     deliver,
     exhibits,
     in_shards,
@@ -110,22 +112,77 @@ def evaluate(
 @model_argument
 @click.argument("data", shell_complete=completion.data)
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="File: .npz, .csv or .parquet."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File: .npz, .csv or .parquet; or a folder, for data in shards.",
+)
+@engine_option
+@click.option("--workers", type=int, help="Shards encoded at once.  [default: a core each]")
+@click.option(
+    "--device",
+    type=Choice(("auto", "cpu", "cuda")),
+    default="auto",
+    show_default=True,
+    help="Where to encode shards.",
 )
 @limit_option
 @read_option
-def encode(model: str, data: str, out: Path, limit: int | None, read: tuple[str, ...]) -> None:
+@quiet_option
+def encode(
+    model: str, data: str, out: Path, limit: int | None, read: tuple[str, ...], **spread: Any
+) -> None:
     """Write the latent means and scales of data to a file.
+
+    With a folder as --out, DATA are shards: a folder, or an address such as s3://bucket/faces, of
+    .npy or .parquet files, or of folders of pictures. Each becomes a Parquet file, with ELBO, rate
+    and distortion too; the same command goes on where it was interrupted. With --engine ray, all
+    machines must see MODEL, DATA and --out.
 
     \b
     Example:  vaelab encode runs/mnist/vae mnist --out mnist-codes.npz
     """
+    if not out.suffix or out.is_dir():
+        _encode_shards(model, data, out, limit, read, **spread)
+        return
     from vaelab.encoding import write_codes
 
+    for name, usual in (("engine", "local"), ("workers", None), ("device", "auto")):
+        if spread[name] != usual:
+            raise checks.ArgumentError(
+                f"--{name} {spread[name]} is for data in shards, but --out {out} is a file; give a "
+                "folder, a name without an ending."
+            )
     ((_, vae),) = load_models([model]).items()
     asked = wanted(data, read, vae)
     load = load_shards if in_shards(asked) else load_data
     click.echo(write_codes(out, vae, load(asked, limit)))
+
+
+def _encode_shards(
+    model: str, data: str, out: Path, limit: int | None, read: tuple[str, ...], **spread: Any
+) -> None:
+    from vaelab.data import shards
+    from vaelab.encoding import write_shards
+    from vaelab.progress import Counter
+
+    if limit is not None:
+        raise checks.ArgumentError(
+            f"--limit {limit} is for data that are read whole; give a pattern of the shards, such "
+            "as 'faces/train-*.parquet'."
+        )
+    given = wanted(data, read)
+    location = given.pop("name")
+    for name in given:
+        checks.choice("--read", name, ("scale", "size", "fit"))
+    try:
+        click.echo(
+            write_shards(out, model, shards(location, **given), progress=Counter("codes"), **spread)
+        )
+    except KeyboardInterrupt as error:
+        raise checks.Interrupted(
+            f"interrupted; what was encoded is kept; continue with: {command()}"
+        ) from error
 
 
 @click.command()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaelab import checks, files, machine, ranks
+from vaelab import checks, cluster, files, machine, ranks
 from vaelab.cli import completion
 from vaelab.cli.config import write_config
-from vaelab.cli.group import ends_options, names, point_option, training_options
+from vaelab.cli.group import ends_options, engine_option, names, point_option, training_options
 from vaelab.cli.shared import (
     both_ends,
     called,
@@ -53,6 +53,7 @@ RUN, METRICS = "run.json", "metrics.json"
 @training_options
 @click.option("--seeds", type=int, default=1, show_default=True, help="Trainings of each recipe.")
 @click.option("--jobs", type=int, help="Recipes trained side by side.  [default: a core each]")
+@engine_option
 @click.option(
     "--particles", type=int, default=64, show_default=True, help="Draws of z a datum, for log p(x)."
 )
@@ -67,6 +68,9 @@ RUN, METRICS = "run.json", "metrics.json"
 def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> None:
     """Train recipes on the same data, and write a report.
 
+    With --engine ray, each recipe and seed is a task of a Ray cluster, whose machines must all see
+    the folder.
+
     \b
     Example:  vaelab compare mnist --recipes vae,conv --epochs 5 --out runs/first
     """
@@ -76,6 +80,7 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
         )
     from vaelab.checkpoints import locked
 
+    cluster.check(options["engine"])
     folder = out or Path("runs") / called(data)
     plan = _plan(options)
     train, test = load_data(wanted(data, options["read"]), options["limit"])
@@ -218,6 +223,7 @@ def _compare(
         test,
         out=folder,
         jobs=plan["jobs"],
+        engine=options["engine"],
         particles=plan["particles"],
         progress=heard,
         resume=options["resume"],

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vaelab import checks, files, machine, storage
+from vaelab import checks, cluster, files, machine, storage
 from vaelab.comparison._evidence import PARTICLES, shown
 from vaelab.comparison._jobs import STOP, Job, Progress, run
 from vaelab.comparison._judging import check, evaluate, features_of
@@ -125,6 +125,7 @@ def compare(
     objective: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     jobs: int = 1,
+    engine: str = "local",
     particles: int = PARTICLES,
     progress: Progress | None = None,
     resume: bool = False,
@@ -144,6 +145,12 @@ def compare(
             of the others lie in `out` as `<recipe>-seed<number>`.
         jobs: How many recipes are trained side by side, in processes of their own; each has
             its share of the processor's cores. Results are the same bits for the same `jobs`.
+        engine: Where they are trained: `"local"`, on this machine; `"ray"`, as tasks on the Ray
+            cluster that `RAY_ADDRESS` names or this process is connected to, else on one of this
+            machine. A task takes the cores that one of `jobs` has here, at most those of a
+            machine there, and a GPU or a share of one where there are some; as many run as there
+            is room for. `out` must be a folder that all machines see: one whose worker dies goes
+            on from its checkpoint there. Needs the extra `ray`.
         particles: K, of the importance-weighted log-likelihood.
         progress: Makes a callback from a recipe's name and its position among the jobs.
         resume: Whether to continue the comparison that `out` holds: recipes that are finished
@@ -157,6 +164,7 @@ def compare(
         checks.VaelabError: As for `VAE.fit` and `VAE.save`, or names that occur twice.
         checks.Interrupted: Ctrl-C or SIGTERM came; with `out`, every recipe's state was kept.
     """
+    cluster.check(engine)
     vaes = plan(
         recipes,
         train,
@@ -190,7 +198,7 @@ def compare(
     if folder is not None:
         (folder / STOP).unlink(missing_ok=True)  # left by a process that was killed
     dataset = _dataset_record(train, test)  # now: the fingerprints travel with the data
-    results = run(job, vaes, jobs)
+    results = run(job, vaes, jobs, engine)
     runs = run_names(names, seed, seeds)
     groups = {n: [results[run] for run, (name, _) in runs.items() if name == n] for n in names}
     several = groups if seeds > 1 else {}

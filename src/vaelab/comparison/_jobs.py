@@ -1,29 +1,29 @@
-"""Recipes trained one after the other, or side by side in processes of their own."""
+"""Recipes trained one after the other, or side by side: in processes, or as tasks of Ray."""
 
 from __future__ import annotations
 
 import os
-import threading
+import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from vaelab import checks, machine, storage
+from vaelab import checks, cluster, machine, storage
 from vaelab.comparison._evidence import Evidence
 from vaelab.comparison._judging import judge
 from vaelab.distributions import seeded
 from vaelab.estimator import VAE, load
 from vaelab.generation import Features
+from vaelab.progress import Counter
 from vaelab.records import Callback, Checkpoints, Dataset
 from vaelab.tensors import as_tensor
 from vaelab.training import difference, identity, resolve
@@ -35,9 +35,6 @@ STOP = ".stop"
 
 POLL, ENDING = 0.2, 60.0
 """Seconds between looks for a signal, and those that recipes have to end."""
-
-ORPHANED = 5.0
-"""Seconds that a process lives on when the one that started it is gone."""
 
 Progress = Callable[[str, int], Callback]
 
@@ -52,7 +49,11 @@ class _Result(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What every recipe of a comparison shares."""
+    """What every recipe of a comparison shares.
+
+    `parent` is the process that waits for the results, and that its workers do not outlive; 0 where
+    Ray sees to that.
+    """
 
     train: Dataset
     test: Dataset
@@ -68,8 +69,10 @@ class Job:
     def __call__(self, name: str, vae: VAE, position: int) -> _Result:
         """Trains and judges one recipe, unless that was done before."""
         away = os.getpid() != self.parent
-        if away:
-            _end_after(self.parent)
+        if away and self.parent:
+            machine.end_after(self.parent)
+        if away and self._stopped():
+            raise checks.Interrupted
         with machine.threads(self.threads), _collected(away) as notes:
             done = self._finished(name, vae)
             if done is None:
@@ -105,9 +108,14 @@ class Job:
             folder = self.folder / name / storage.CHECKPOINTS
             vae.set_params(checkpoints=Checkpoints(folder, self.checkpoint_seconds, self.resume))
             if away:
-                callback = _Watched(callback, self.folder / STOP, self.parent)
+                callback = _Watched(callback, self._stopped)
         vae.set_params(callback=callback).fit(self.train)
         vae.set_params(callback=None, checkpoints=None)
+
+    def _stopped(self) -> bool:
+        """Whether the parent process asks its workers to end, or is gone."""
+        asked = self.folder is not None and (self.folder / STOP).exists()
+        return asked or (self.parent != 0 and os.getppid() != self.parent)
 
     def _finished(self, name: str, vae: VAE) -> VAE | None:
         """The model of a recipe, if it was trained before with the same settings and data."""
@@ -134,22 +142,6 @@ class Job:
         return there if difference(was, now) is None else None
 
 
-@cache
-def _end_after(parent: int) -> None:
-    """Ends this process a while after its parent is gone: nobody would take its results.
-
-    The while is for training to keep its state.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(POLL)
-        time.sleep(ORPHANED)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 @contextmanager
 def _collected(away: bool) -> Iterator[list[str]]:
     """In another process, warnings within are collected, to be told by the parent."""
@@ -164,35 +156,50 @@ def _collected(away: bool) -> Iterator[list[str]]:
 
 
 class _Watched:
-    """A callback of a worker: it ends training when the parent process asks for it, or is gone."""
+    """A callback of a worker: it ends training when it is told that it should."""
 
-    def __init__(self, callback: Callback | None, stop: Path, parent: int) -> None:
-        self.callback, self.stop, self.parent = callback, stop, parent
+    def __init__(self, callback: Callback | None, stopped: Callable[[], bool]) -> None:
+        self.callback, self.stopped = callback, stopped
 
     def __call__(self, event: str, values: Mapping[str, float]) -> None:
         """Takes the values of a step or an epoch."""
         if self.callback is not None:
             self.callback(event, values)
-        if self.stop.exists() or os.getppid() != self.parent:
+        if self.stopped():
             raise checks.Interrupted
 
 
-def run(job: Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:
+def run(job: Job, vaes: Mapping[str, VAE], jobs: int, engine: str = "local") -> dict[str, _Result]:
     """The results by name; side by side, the longest job is begun first."""
-    if jobs == 1 or len(vaes) == 1:
+    if engine == "ray":
+        results = _on_cluster(job, vaes, jobs)
+    elif jobs == 1 or len(vaes) == 1:
         return {name: job(name, vae, 0) for name, vae in vaes.items()}
+    else:
+        results = _in_processes(job, vaes, jobs)
+    for name, result in results.items():
+        for line in result.notes:
+            warnings.warn(f"{name}: {line}", checks.VaelabWarning, stacklevel=4)
+    return results
+
+
+def _longest_first(job: Job, vaes: Mapping[str, VAE]) -> list[str]:
+    return sorted(vaes, key=lambda name: -_work(vaes[name], job.train.shape))
+
+
+def _in_processes(job: Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:
     from loky import ProcessPoolExecutor
 
-    order = sorted(vaes, key=lambda name: -_work(vaes[name], job.train.shape))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(job.threads))
     executor = ProcessPoolExecutor(max_workers=min(jobs, len(vaes)), env=threads)
     try:
         with machine.interrupts_ignored():  # by the workers: we tell them when to stop
             futures = {
-                name: executor.submit(job, name, vaes[name], i) for i, name in enumerate(order)
+                name: executor.submit(job, name, vaes[name], i)
+                for i, name in enumerate(_longest_first(job, vaes))
             }
         _await(futures.values(), job.folder)
-        results = {name: futures[name].result() for name in vaes}
+        return {name: futures[name].result() for name in vaes}
     except BrokenProcessPool as error:
         raise checks.TrainingError(
             "a process that trained a recipe died, perhaps for want of memory; train fewer side by "
@@ -200,13 +207,50 @@ def run(job: Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:
         ) from error
     finally:
         executor.shutdown(wait=True, kill_workers=True)
-    for name, result in results.items():
-        for line in result.notes:
-            warnings.warn(f"{name}: {line}", checks.VaelabWarning, stacklevel=4)
-    return results
 
 
-def _await(futures: Iterable[Future[_Result]], folder: Path | None) -> None:
+def _on_cluster(job: Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:
+    """The results of recipes that are tasks of Ray, each with its share of cores and GPUs."""
+    with cluster.joined():
+        room = cluster.room()
+        job = replace(job, parent=0, threads=max(1, min(job.threads, room.largest)))
+        run = secrets.token_hex(4)
+        if job.folder is not None:
+            job.folder.mkdir(parents=True, exist_ok=True)
+        order = _longest_first(job, vaes)
+        calls = {name: (name, vaes[name], i, run) for i, name in enumerate(order)}
+        gpus = min(1.0, room.gpus / min(jobs, len(vaes)))
+        done = None if job.progress is None else Counter("recipes")
+        try:
+            with cluster.placed(_task, job, calls, cpus=job.threads, gpus=gpus) as futures:
+                _await(futures.values(), job.folder, done)
+                return {name: futures[name].result() for name in vaes}
+        finally:
+            if job.folder is not None:
+                for name in vaes:
+                    _mark(job.folder, name, run).unlink(missing_ok=True)
+
+
+def _task(job: Job, name: str, vae: VAE, position: int, run: str) -> _Result | None:
+    """A job as a task of Ray, which goes on from its checkpoint when it is begun again."""
+    if job.folder is not None:
+        mark = _mark(job.folder, name, run)
+        job = replace(job, resume=job.resume or mark.exists())
+        mark.touch()
+    try:
+        return job(name, vae, position)
+    except checks.Interrupted:  # whoever asked for it waits for the end, not for a result
+        return None
+
+
+def _mark(folder: Path, name: str, run: str) -> Path:
+    """The file that tells that a recipe was begun in this run."""
+    return folder / f".{name}.{run}.part"
+
+
+def _await(
+    futures: Collection[Future[Any]], folder: Path | None, progress: Counter | None = None
+) -> None:
     """Waits for all; on a failure or a signal, the others keep their state and end.
 
     Raises:
@@ -219,6 +263,8 @@ def _await(futures: Iterable[Future[_Result]], folder: Path | None) -> None:
         while waiting and failure is None and asked() is None:
             done, waiting = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
             failure = next((e for future in done if (e := future.exception())), None)
+            if progress is not None:
+                progress(len(futures) - len(waiting), len(futures))
         running = {future for future in waiting if not future.cancel()}
         if running and folder is not None:
             (folder / STOP).touch()

@@ -1,4 +1,4 @@
-"""Floor 11: latent codes of data written to files."""
+"""Codes of a data set in one file."""
 
 from __future__ import annotations
 
