@@ -15,7 +15,6 @@ FLOORS = {
     0: ["checks", "files", "records"],
     1: [
         "checkpoints",
-        "cluster",
         "data",
         "divergences",
         "machine",
@@ -26,10 +25,8 @@ FLOORS = {
         "tensors",
         "trackers",
     ],
-    2: ["distributions", "graphs", "inputs", "networks", "separation", "shuffling", "streaming"],
-    2: ["distributions", "graphs", "inputs", "networks", "separation", "shuffling"],
-    3: ["conditioning", "likelihoods", "noise", "posteriors", "priors"],
-    3: ["conditioning", "likelihoods", "posteriors", "priors"],
+    2: ["cluster", "distributions", "graphs", "inputs", "networks", "separation", "shuffling"],
+    3: ["conditioning", "likelihoods", "noise", "posteriors", "priors", "streaming"],
     4: ["model"],
     5: ["latent", "objectives"],
     6: [

@@ -15,7 +15,7 @@ __all__ = ["depth", "values"]
 
 def depth(kind: Any) -> int | None:
     """How many lists are around each number in an Arrow type; `None` where it holds no numbers."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     if isinstance(kind, pa.ExtensionType):
         return depth(kind.storage_type)
@@ -29,7 +29,7 @@ def depth(kind: Any) -> int | None:
 def values(array: Any, where: str, start: int) -> np.ndarray:
     """The numbers of an Arrow array, with an axis for each list that they are in."""
     import pyarrow as pa
-    import pyarrow.compute as pc  # type: ignore[import-untyped]
+    import pyarrow.compute as pc
 
     shape = [len(array)]
     while True:

@@ -329,7 +329,7 @@ def _labels(
 ) -> tuple[np.ndarray | None, tuple[str, ...], list[str]]:
     """Classes `(N,)`, their names, and what is to be told."""
     import numpy as np
-    import pyarrow.compute as pc  # type: ignore[import-untyped]
+    import pyarrow.compute as pc
     from datasets import ClassLabel
 
     if column is None:

@@ -164,8 +164,8 @@ def texts(source: Path | IO[bytes], origin: str, labels: str) -> list[str]:
 def _parquet(source: Path | IO[bytes], origin: str) -> Iterator[Any]:
     """An open Parquet file; what is wrong with it becomes one line."""
     checks.needs(origin, "pyarrow", extra="parquet", otherwise="save the table as CSV")
-    import pyarrow as pa  # type: ignore[import-untyped]
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
 
     try:
         with ParquetFile(source) as file:
