@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import vaelab
+import vaelab.report
 from vaelab.cli import main
 from vaelab.records import Dataset
 
@@ -64,6 +66,14 @@ def models(tmp_path_factory: pytest.TempPathFactory, train: Dataset) -> list[Pat
     return [vaelab.VAE(name, epochs=1).fit(train).save(folder / name) for name in ("vae", "conv")]
 
 
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is written with figures of a dot, for tests that look at none of them."""
+    names = ["scores", *vaelab.report.FIGURES, "kl"]
+    dot = dict.fromkeys(names, Figure(figsize=(0.1, 0.1)))
+    monkeypatch.setattr("vaelab.report.draw", lambda *_: dot)
+
+
 def test_compare_does_the_main_job(run: Run) -> None:
     code, out, err = run("compare", "blobs", "--epochs", 1, "--jobs", 1, "--particles", 4)
     assert code == 0
@@ -85,6 +95,7 @@ def test_compare_does_the_main_job(run: Run) -> None:
     assert "vaelab compare blobs --epochs 1 --jobs 1 --particles 4" in page
 
 
+@pytest.mark.usefixtures("sketched")
 def test_compare_prints_metrics_json_and_nothing_else(run: Run) -> None:
     code, out, _ = run(
         "compare", "blobs", "--recipes", "linear,vae", "--epochs", 1, "--particles", 2,
@@ -100,6 +111,7 @@ def test_compare_prints_metrics_json_and_nothing_else(run: Run) -> None:
     assert recorded["ends"] == [[-1, 0], [1, -1]]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_run_is_not_overwritten_unless_asked_for(run: Run) -> None:
     quick = ("compare", "blobs", "--recipes", "linear", "--epochs", 1, "--particles", 2)
     assert run(*quick, "--out", "a")[0] == 0
@@ -116,6 +128,7 @@ def test_a_run_is_not_overwritten_unless_asked_for(run: Run) -> None:
     assert [p.name for p in Path().iterdir()] == ["a"]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_failed_overwrite_brings_the_old_run_back(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +152,7 @@ def test_a_failed_overwrite_brings_the_old_run_back(
     assert [p.name for p in Path().iterdir()] == ["a"]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_what_was_trained_before_an_overwrite_failed_is_kept_beside_the_old_run(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +180,7 @@ def test_what_was_trained_before_an_overwrite_failed_is_kept_beside_the_old_run(
     assert [p.name for p in Path().iterdir()] == ["a"]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_curves_are_written_beside_the_models(run: Run) -> None:
     quick = ("--epochs", 1, "--track", "tensorboard", "--out")
     assert run("train", "linear", "blobs", *quick, "one")[0] == 0
@@ -177,6 +192,7 @@ def test_curves_are_written_beside_the_models(run: Run) -> None:
     assert sorted(path.name for path in Path().iterdir()) == ["one", "two"]
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("how", ["--resume", "--overwrite"])
 def test_the_folder_of_a_comparison_that_goes_on_is_left_alone(
     how: str, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -620,6 +636,7 @@ warmup_epochs = 1
 """
 
 
+@pytest.mark.usefixtures("sketched")
 def test_options_come_from_a_file_and_the_command_line_wins(run: Run) -> None:
     Path("my.toml").write_text(CONFIG)
     code, _, err = run("compare", "--config", "my.toml", "--recipes", "vae", "--out", "a")

@@ -432,6 +432,7 @@ PAINTS = """async (hash) => {
     paints++;
     paint.call(this, colours);
   };
+  history.replaceState = () => {};  // no explorer that is there writes its own view meanwhile
   location.hash = hash;
   const root = document.body.appendChild(document.createElement("div"));
   const { density, hidden, colour, linked } = await mount(root, await Live.connect(location.href));

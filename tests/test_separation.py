@@ -18,7 +18,7 @@ from vaelab import checks, graphs, metrics, recipes, storage
 from vaelab.graphs import neighbour_graph
 from vaelab.objectives import ELBO
 from vaelab.parts import describe
-from vaelab.records import Checkpoints, Dataset, Training
+from vaelab.records import Checkpoints, Dataset, Terms, Training
 from vaelab.separation import FALL, NEAR, REPULSION, Separation
 from vaelab.training import resolve, train
 
@@ -235,6 +235,29 @@ class TestTraining:
         given = Training(epochs=3, clip_norm=5.0)
         asked = resolve(given, many, Separation(weight))
         assert (asked.epochs, asked.clip_norm) == (3, 5.0)
+
+    @pytest.mark.parametrize("weight", [0.25, 3.0])
+    def test_it_counts_by_its_weight_for_each_element_of_a_datum(self, weight: float) -> None:
+        """Known by the gradient of a term that needs no neighbour, beside an objective of 0."""
+
+        class Plain(Separation):
+            def __call__(self, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+                return u.square().sum(1)
+
+        class Nothing(ELBO):
+            def __call__(self, *given: Any, **named: Any) -> Terms:
+                terms = super().__call__(*given, **named)
+                return replace(terms, loss=0 * terms.loss)
+
+        still = {"learning_rate": 1e-12, "validation_fraction": 0.0, "clip_norm": 1e9}
+        settings = Training(epochs=1, batch_size=600, **still)  # type: ignore[arg-type]
+        model = self.recipe.model()
+        trained = train(model, Nothing(), self.x, settings=settings, separation=Plain(weight))
+        posterior = trained.model.parts["posterior"]
+        value = weight * 30 * trained.model.encode(self.x).mean.square().sum(1).mean()
+        gradients = torch.autograd.grad(value, posterior.parameters())
+        wanted = float(torch.nn.utils.get_total_norm(gradients))
+        assert trained.history[0]["gradient_norm"] == pytest.approx(wanted, rel=1e-4)
 
     def test_bits_are_drawn_of_neighbours_too(self) -> None:
         trained = self.run(Separation(), settings=replace(QUICK, binarize="dynamic"))
