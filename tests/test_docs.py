@@ -14,10 +14,11 @@ from vaelab.records import Dataset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 def test_the_first_forty_lines_say_what_it_is() -> None:
@@ -62,11 +63,20 @@ def test_python_examples_run(
 
 
 @pytest.mark.parametrize(
-    "line", [line for block in blocks("sh") for line in block.splitlines() if "vaelab " in line]
+    "line",
+    [
+        line
+        for block in blocks("sh") + blocks("sh", SCALING)
+        for line in block.splitlines()
+        if "vaelab " in line
+    ],
 )
 def test_commands_can_be_read(line: str) -> None:
     """Each line is parsed by the command that it names, options and all."""
-    program, *args = shlex.split(line, comments=True)
+    words = shlex.split(line, comments=True)
+    if "torch" in words[0].lower():
+        words = words[words.index("-m") + 1 :]  # what torchrun starts
+    program, *args = words
     if program != "vaelab":
         return
     name, command, rest = cli.resolve_command(cli.make_context("vaelab", ["x"]), args)
