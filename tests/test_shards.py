@@ -209,7 +209,10 @@ def test_the_fingerprint_tells_data_apart_but_not_their_dates(tmp_path: Path) ->
     (tmp_path / "1.npy").write_bytes(content)
     assert data.shards(tmp_path).fingerprint == before
     (tmp_path / "1.npy").rename(tmp_path / "5.npy")
-    assert len({before, missing, other, data.shards(tmp_path).fingerprint}) == 4
+    renamed = data.shards(tmp_path).fingerprint
+    (tmp_path / "more").mkdir()
+    (tmp_path / "5.npy").rename(tmp_path / "more" / "5.npy")
+    assert len({before, missing, other, renamed, data.shards(tmp_path).fingerprint}) == 5
 
 
 def test_a_shard_that_has_changed_is_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 import time
 import warnings
 import weakref
@@ -169,10 +170,19 @@ def test_memory_holds_two_windows_however_many_shards_there_are(
 
 def test_the_next_window_is_read_while_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     shards = numbered([10] * 6)
-    read = noted(shards, monkeypatch)
-    made = windows(shards, 5, 20)
-    rows = made.rows()
+    gate, read = threading.Event(), noted(shards, monkeypatch)
+    noting = Shards.rows
+
+    def waiting(self: Shards, k: int) -> Any:
+        if len(read) == 2:
+            assert gate.wait(10), "the first batch waits for the second window"
+        return noting(self, k)
+
+    monkeypatch.setattr(Shards, "rows", waiting)
+    rows = windows(shards, 5, 20).rows()
     next(rows)
+    assert len(read) == 2
+    gate.set()
     for _ in range(500):
         if len(read) == 4:
             break
@@ -279,6 +289,9 @@ def test_a_conditional_model_takes_labels_from_the_shards() -> None:
     vae = VAE("conditional", **SETTINGS).fit(shards)
     assert vae.data_["class_names"] == ["left", "right", "top"]
     assert vae.transform(shards).shape == (360, 2)
+    y = np.concatenate([shards.rows(k).y for k in range(6)])
+    assert np.array_equal(vae.transform(shards, y), vae.transform(shards))
+    assert not np.allclose(vae.transform(shards, (y + 1) % 3), vae.transform(shards))
     assert VAE(**SETTINGS).fit(shards).model_.classes == 0, "other recipes ignore labels"
     plain = shown("memory://blobs")
     with pytest.raises(checks.DataError) as caught:

@@ -21,10 +21,12 @@ from vaelab import checks
 from vaelab.data.shards import ShardError, Shards
 from vaelab.ranks import Ranks
 from vaelab.records import Dataset
-from vaelab.shuffling import WINDOW_BYTES
 from vaelab.tensors import check_data
 
 __all__ = ["Piece", "Stream", "Windows", "sample", "sampled", "window_rows"]
+
+WINDOW_BYTES = 256 * 1024**2
+"""Memory for a window, as for one of a file that is larger than memory; there are two at a time."""
 
 SAMPLED = 20_000
 """Rows that a sample has where there are as many: as many as are validated on and started from."""
@@ -59,8 +61,8 @@ def sample(shards: Shards, seed: int = 0) -> tuple[Piece, Tensor]:
     """Some rows of data in shards, in memory: those that stand for all where all would be needed.
 
     Shards are drawn from the seed until there are 20,000 rows, of at least 8 shards. Of a shard
-    that alone would take more than an eighth of `shuffling.WINDOW_BYTES`, 256 MiB, rows are drawn
-    that do not; so the sample never takes more than that, but for one row of each shard.
+    that takes more than an eighth of 256 MiB, so many rows are drawn that they take no more. So
+    the sample never takes more than 256 MiB, or 8 rows.
 
     Returns:
         The rows, and their numbers `(S,)` in `int64`, ascending within each shard, where the rows

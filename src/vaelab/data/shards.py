@@ -269,11 +269,17 @@ def meant(name: str) -> bool:
     """
     if "://" in name:
         return True
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    try:
+        found = [
+            path
+            for path in Path(name).expanduser().iterdir()
+            if not path.name.startswith((".", "_"))
+        ]
+        return bool(found) and all(
+            path.suffix.lower() in FILES and path.is_file() for path in found
+        )
+    except (OSError, RuntimeError):  # no folder, or one that cannot be listed; or no such user
         return False
-    found = [path for path in folder.iterdir() if not path.name.startswith((".", "_"))]
-    return bool(found) and all(path.suffix.lower() in FILES and path.is_file() for path in found)
 
 
 def called(location: str) -> str:
@@ -282,8 +288,7 @@ def called(location: str) -> str:
     >>> called("s3://bucket/faces/*.npy")
     'faces'
     """
-    where = location if "://" in location else Path(location).expanduser().resolve().as_posix()
-    parts = [part for part in where.split("://")[-1].split("/") if part not in ("", ".", "..")]
+    parts = [part for part in location.split("://")[-1].split("/") if part not in ("", ".", "..")]
     plain = [part for part in parts if not MAGIC.search(part)]
     short = plain[-1] if plain else "data"
     return told(PurePosixPath(short).stem if kind_of(short) else short) or "data"
