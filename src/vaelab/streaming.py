@@ -1,4 +1,4 @@
-"""Floor 3: mini-batches of data in shards, of which a window at a time is in memory.
+"""Floor 2: mini-batches of data in shards, of which a window at a time is in memory.
 
 What would need all data at once (what the weights start from, which likelihood suits them, on which
 rows training is validated) is taken from a sample of them. The windows are read in the background,
