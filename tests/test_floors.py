@@ -15,7 +15,6 @@ FLOORS = {
     0: ["checks", "files", "records"],
     1: [
         "checkpoints",
-        "cluster",
         "data",
         "divergences",
         "machine",
@@ -26,7 +25,7 @@ FLOORS = {
         "tensors",
         "trackers",
     ],
-    2: ["distributions", "graphs", "inputs", "networks", "separation", "shuffling"],
+    2: ["cluster", "distributions", "graphs", "inputs", "networks", "separation", "shuffling"],
     3: ["conditioning", "likelihoods", "noise", "posteriors", "priors"],
     4: ["model"],
     5: ["latent", "objectives"],

@@ -391,15 +391,20 @@ def test_models_that_cannot_encode_the_shards_are_refused(
 
 
 def test_arguments_that_are_not_allowed_are_refused(
-    train: Dataset, test: Dataset, model: Path, location: Path, monkeypatch: pytest.MonkeyPatch
+    train: Dataset,
+    test: Dataset,
+    model: Path,
+    location: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened = data.shards(location)
     with pytest.raises(checks.ArgumentError, match=r"^engine = 'dask' is not known\."):
-        write_shards("out", model, opened, engine="dask")
+        write_shards(tmp_path, model, opened, engine="dask")
     with pytest.raises(checks.ArgumentError, match=r"^workers = 0, but it must be"):
-        write_shards("out", model, opened, workers=0)
+        write_shards(tmp_path, model, opened, workers=0)
     with pytest.raises(checks.ArgumentError, match=r"^device = 'tpu' is not known"):
-        write_shards("out", model, opened, device="tpu")
+        write_shards(tmp_path, model, opened, device="tpu")
     found = checks.find_spec
     monkeypatch.setattr(checks, "find_spec", lambda name: None if name == "ray" else found(name))
     missing = (
@@ -407,7 +412,7 @@ def test_arguments_that_are_not_allowed_are_refused(
         "install 'vaelab[ray]'."
     )
     with pytest.raises(checks.ArgumentError) as error:
-        write_shards("out", model, opened, engine="ray")
+        write_shards(tmp_path, model, opened, engine="ray")
     assert message(error) == missing
     with pytest.raises(checks.ArgumentError) as error:
         compare(NAMES, train, test, engine="ray")

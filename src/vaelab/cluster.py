@@ -1,4 +1,4 @@
-"""Floor 1: work placed on a Ray cluster; the only file that imports Ray.
+"""Floor 2: work placed on a Ray cluster; the only file that imports Ray.
 
 Ray starts the processes, moves what they are given, and starts again what died: see
 https://docs.ray.io. It is an extra, `pip install 'vaelab[ray]'`, and wanted only here. Folders that
