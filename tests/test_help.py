@@ -66,6 +66,7 @@ UNITS = {
     "--annealed": "data",
     "--samples": "samples",
     "--count": "samples",
+    "--workers": "shards",
     "--jobs": "recipes",
     "--seeds": "trainings",
     "--latent-dim": "dimensions",

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, NamedTuple
 
 from vaelab import checks, machine
@@ -23,7 +24,7 @@ ENGINES = ("local", "ray")
 """Where work that can be spread is done: by processes of this machine, or on a Ray cluster."""
 
 RETRIES = 3
-"""How often what was done by a worker that died is begun again."""
+"""How often a task whose process died is begun again."""
 
 BLOCKS = 4096
 """Into how many pieces a long list of items is cut, at most; a piece goes to one worker."""
@@ -100,8 +101,8 @@ def joined() -> Iterator[None]:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Within, Ray tells of no deprecated parts of its own, and nothing of what goes well."""
-    with warnings.catch_warnings():
+    """Within, Ray warns of none of its own parts, and tells on standard error who died."""
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning, ResourceWarning):
             warnings.simplefilter("ignore", kind)
         yield
@@ -193,7 +194,8 @@ def mapped(
 ) -> Iterator[tuple[int, int]]:
     """Items given to actors of Ray Data, and what each gave; in the order in which they are done.
 
-    An item whose actor dies is given to another, so an item may be done twice.
+    An item whose actor dies is given to another, however often: what is made of items must itself
+    count, where one may kill whoever takes it.
 
     Arguments:
         make: Called as `make(**arguments)` once in each actor; gives what is called with an item.
@@ -223,8 +225,6 @@ def mapped(
         compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
         num_gpus=gpus,
-        max_restarts=RETRIES,
-        max_task_retries=RETRIES,
     )
     try:
         for row in found.iter_rows():

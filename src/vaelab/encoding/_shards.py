@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ def _path(folder: str | Path, name: str) -> Path:
 
 def _is_whole(folder: str | Path, data: Shards, k: int) -> bool:
     """Whether the file of a shard is there, with all its rows."""
-    from pyarrow import ArrowInvalid, parquet
+    from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
 
     try:
         found = parquet.read_metadata(_path(folder, data.names[k]))
@@ -228,47 +228,70 @@ def _is_whole(folder: str | Path, data: Shards, k: int) -> bool:
 
 
 class _Worker:
-    """Encodes shards, by their numbers; it has opened model and data itself, where it runs.
+    """Encodes shards, by their numbers; it opens model and data itself, where it runs."""
 
-    Raises:
-        checks.DataError: They are not those that the work was begun with.
-    """
+    tries = 4
+    """How often a shard is begun whose workers die."""
 
     def __init__(self, plan: _Plan) -> None:
-        vae = load(plan.model)
+        self.plan = plan
+        self.columns = json.loads(plan.record)["columns"]
+
+    def __call__(self, k: int) -> int:
+        """Writes the file of shard `k`, and returns its number of rows.
+
+        Raises:
+            checks.DataError: The shard cannot be encoded, or model or data are not those that the
+                work was begun with.
+            checks.VaelabError: Whoever tried before has died.
+        """
+        mark = Path(self.plan.out) / f".{k}.tries.part"
+        with mark.open("ab") as file:
+            file.write(b".")
+        if mark.stat().st_size > self.tries:
+            raise checks.VaelabError(
+                f"shard {self.data.names[k]}: workers died of it {self.tries} times, perhaps for "
+                "want of memory; what was done is kept: run it again, with fewer --workers."
+            )
+        self._write(k)
+        mark.unlink(missing_ok=True)
+        return self.data.counts[k]
+
+    @cached_property
+    def data(self) -> Shards:
+        """The data."""
         with warnings.catch_warnings():  # told where the data were opened first
             warnings.simplefilter("ignore", checks.VaelabWarning)
-            self.data = shards(**dict(plan.loaded))
-        here, there = _record(Path(plan.model), vae, self.data, plan.seed), json.loads(plan.record)
-        for name, what in (("model", plan.model), ("data", self.data.location)):
+            return shards(**dict(self.plan.loaded))
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, on its device, if it and the data are what they were."""
+        vae, there = load(self.plan.model), json.loads(self.plan.record)
+        here = _record(Path(self.plan.model), vae, self.data, self.plan.seed)
+        for name, what in (("model", self.plan.model), ("data", self.data.location)):
             if here[name] != there[name]:
                 raise checks.DataError(
                     f"{what}: is not what it was when the work began; put the old one back, and "
                     "let all machines see the same."
                 )
-        self.plan, self.columns = plan, there["columns"]
-        self.model = vae.model_.to(plan.device)
+        return vae.model_.to(self.plan.device)
 
-    def __call__(self, k: int) -> int:
-        """Writes the file of shard `k`, unless another did, and returns its number of rows."""
-        name, count = self.data.names[k], self.data.counts[k]
-        if not _is_whole(self.plan.out, self.data, k):
-            with machine.threads(1):
-                values = self._encoded(k)
-            content = _parquet(name, self.columns, values)
-            files.write_atomically(_path(self.plan.out, name), content)
-        return count
+    def _write(self, k: int) -> None:
+        name = self.data.names[k]
+        with machine.threads(1):
+            values = self._encoded(k)
+        content = _parquet(name, self.columns, values)
+        files.write_atomically(_path(self.plan.out, name), content)
 
     def _encoded(self, k: int) -> np.ndarray:
-        rows = self.data.read(k)
-        if not len(rows):
-            return np.empty((0, len(self.columns) - 2), np.float32)
+        model, rows = self.model, self.data.read(k)
         try:
-            x = check_data(as_tensor(rows), self.model.shape, self.model.value_range)
+            x = check_data(as_tensor(rows), model.shape, model.value_range)
         except checks.DataError as error:
             origin = told(f"{self.data.location}: shard {self.data.names[k]}")
             raise checks.DataError(f"{origin}: {error}") from error
-        return _encoded(self.model, x, self.plan.seed)
+        return _encoded(model, x, self.plan.seed)
 
 
 @torch.no_grad()
