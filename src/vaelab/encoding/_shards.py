@@ -218,7 +218,7 @@ def _path(folder: str | Path, name: str) -> Path:
 
 def _is_whole(folder: str | Path, data: Shards, k: int) -> bool:
     """Whether the file of a shard is there, with all its rows."""
-    from pyarrow import ArrowInvalid, parquet  # type: ignore[import-untyped]
+    from pyarrow import ArrowInvalid, parquet
 
     try:
         found = parquet.read_metadata(_path(folder, data.names[k]))
