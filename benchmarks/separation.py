@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from vaelab.plots._canvas import INK, MODEL_COLOURS, NOTE, SMALL, halo, panels, 
 from vaelab.preservation import preservation
 from vaelab.separation import Separation
 from vaelab.shuffling import Shuffle
-from vaelab.training import _loop, resolve
+from vaelab.training import _data, resolve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -232,11 +233,8 @@ def _drawn_by_degree(train: vaelab.Dataset) -> Iterator[None]:
             drawn = torch.multinomial(chances, self.count, True, generator=self.generator)
             return iter(torch.split(drawn[skip * self.batch_size :], self.batch_size))
 
-    _loop.Shuffle = ByDegree  # type: ignore[attr-defined]
-    try:
+    with mock.patch.object(_data, "Shuffle", ByDegree):
         yield
-    finally:
-        _loop.Shuffle = Shuffle  # type: ignore[attr-defined]
 
 
 def _rows(line: str, records: Sequence[Mapping[str, Any]]) -> list[Row]:
