@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from vaelab import checks, ranks
-from vaelab.data.shards import ShardError
 from vaelab.progress import QUIET
 
 if TYPE_CHECKING:
@@ -258,6 +257,8 @@ def is_empty(folder: Path) -> bool:
 @contextmanager
 def resumable() -> Iterator[None]:
     """Whatever interrupts this is told with the command that goes on with it."""
+    from vaelab.data.shards import ShardError
+
     try:
         yield
     except KeyboardInterrupt as error:
