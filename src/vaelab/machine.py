@@ -12,12 +12,17 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = [
     "cores",
     "end_after",
     "interrupts_ignored",
     "name",
+    "processes",
     "share_of_cores",
     "signals_noted",
     "threads",
@@ -87,6 +92,19 @@ def end_after(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def processes(count: int, threads: int) -> Iterator[Executor]:
+    """Within, `count` processes of so many threads each, which end with it, whatever they do."""
+    from loky import ProcessPoolExecutor
+
+    variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    executor = ProcessPoolExecutor(max_workers=count, env=variables)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
 @contextmanager

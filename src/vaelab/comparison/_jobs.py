@@ -188,25 +188,20 @@ def _longest_first(job: Job, vaes: Mapping[str, VAE]) -> list[str]:
 
 
 def _in_processes(job: Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:
-    from loky import ProcessPoolExecutor
-
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(job.threads))
-    executor = ProcessPoolExecutor(max_workers=min(jobs, len(vaes)), env=threads)
     try:
-        with machine.interrupts_ignored():  # by the workers: we tell them when to stop
-            futures = {
-                name: executor.submit(job, name, vaes[name], i)
-                for i, name in enumerate(_longest_first(job, vaes))
-            }
-        _await(futures.values(), job.folder)
-        return {name: futures[name].result() for name in vaes}
+        with machine.processes(min(jobs, len(vaes)), job.threads) as executor:
+            with machine.interrupts_ignored():  # by the workers: we tell them when to stop
+                futures = {
+                    name: executor.submit(job, name, vaes[name], i)
+                    for i, name in enumerate(_longest_first(job, vaes))
+                }
+            _await(futures.values(), job.folder)
+            return {name: futures[name].result() for name in vaes}
     except BrokenProcessPool as error:
         raise checks.TrainingError(
             "a process that trained a recipe died, perhaps for want of memory; train fewer side by "
             "side (--jobs 1) or on fewer data (--limit)."
         ) from error
-    finally:
-        executor.shutdown(wait=True, kill_workers=True)
 
 
 def _on_cluster(job: Job, vaes: Mapping[str, VAE], jobs: int) -> dict[str, _Result]:

@@ -332,25 +332,19 @@ def _locally(
     plan = replace(plan, device="cuda" if gpu else "cpu")
     workers = min(workers or (1 if gpu else machine.cores()), len(missing))
     if workers <= 1:
-        work = _Worker(plan) if missing else None
-        yield from map(work, missing) if work is not None else ()
+        yield from map(_Worker(plan), missing)
         return
-    from loky import ProcessPoolExecutor
-
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    executor = ProcessPoolExecutor(max_workers=workers, env=threads)
     try:
-        with machine.interrupts_ignored():  # by the workers: they are ended below
-            futures = [executor.submit(_by_number, plan, k, os.getpid()) for k in missing]
-        for future in as_completed(futures):
-            yield future.result()
+        with machine.processes(workers, threads=1) as executor:
+            with machine.interrupts_ignored():  # by the workers: they end with the block
+                futures = [executor.submit(_by_number, plan, k, os.getpid()) for k in missing]
+            for future in as_completed(futures):
+                yield future.result()
     except BrokenProcessPool as error:
         raise checks.VaelabError(
             "a process that encoded a shard died, perhaps for want of memory; what was done is "
             "kept: run it again, with fewer --workers."
         ) from error
-    finally:
-        executor.shutdown(wait=True, kill_workers=True)
 
 
 def _by_number(plan: _Plan, k: int, parent: int) -> int:
