@@ -1,4 +1,4 @@
-"""Floor 2: mini-batches of data in shards, of which a window at a time is in memory.
+"""Floor 3: mini-batches of data in shards, of which a window at a time is in memory.
 
 What would need all data at once (what the weights start from, which likelihood suits them, on which
 rows training is validated) is taken from a sample of them. The windows are read in the background,
@@ -21,12 +21,10 @@ from vaelab import checks
 from vaelab.data.shards import ShardError, Shards
 from vaelab.ranks import Ranks
 from vaelab.records import Dataset
+from vaelab.shuffling import WINDOW_BYTES
 from vaelab.tensors import check_data
 
 __all__ = ["Piece", "Stream", "Windows", "sample", "sampled", "window_rows"]
-
-WINDOW_BYTES = 256 * 1024**2
-"""Memory for a window, as for one of a file that is larger than memory; there are two at a time."""
 
 SAMPLED = 20_000
 """Rows that a sample has where there are as many: as many as are validated on and started from."""
