@@ -24,9 +24,10 @@ WIDE = True
 """The results are one table, a line a contestant."""
 
 DATA = ("mnist", "fashion-mnist")
-SEEDS = (0, 1)
-WARM = 500
-"""Data of the fit before all others, which fills the caches of files and is not measured."""
+SEEDS = (0, 1, 2)
+WARM = 5_000
+"""Data of the fit before all others, which fills the caches of files and is not measured; so many
+that UMAP takes the way of large data, whose compiling would else be part of its first time."""
 
 FOLDS = 5
 PICTURES = HERE.parent / "docs" / "images"
@@ -81,7 +82,9 @@ CONTESTANTS = (
         note="fitted on the test data, which it cannot place; kNN over five folds of its map",
     ),
     Contestant("UMAP", UMAP, {"seeded": False}, note="no seed: all threads, another map each time"),
-    Contestant("UMAP, seeded", UMAP, {"seeded": True}, shown=False, note="a seed: one thread"),
+    Contestant(
+        "UMAP, seeded", UMAP, {"seeded": True}, seeds=1, shown=False, note="a seed: one thread"
+    ),
     *RECIPES,
 )
 
