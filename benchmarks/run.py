@@ -16,7 +16,7 @@ from vaelab import machine
 
 NAMES = (
     *("startup", "limit", "same_work", "quality", "peers", "growth", "explorer"),
-    *("maps", "separation", "scale"),
+    *("maps", "separation", "scale", "encoding"),
 )
 
 
