@@ -215,6 +215,17 @@ def test_the_figures_of_a_datum_depend_neither_on_its_place_nor_on_its_shard(
     assert (found["distortion"] != drawn["distortion"]).mean() > 0.9, "another seed, other noise"
 
 
+def test_a_part_of_the_shards_is_encoded_as_within_the_whole(
+    alone: Path, model: Path, location: Path, tmp_path: Path
+) -> None:
+    part = data.shards(location).some([0, 2, 3]).some([1, 2])
+    assert part.names == ("c/x.npy", "d/x.npy")
+    found = written(write_shards(tmp_path / "out", model, part, workers=1))
+    whole = written(alone)
+    assert found.keys() == {"c%2Fx.npy.parquet", "d%2Fx.npy.parquet", "encoding.json"}
+    assert all(found[name] == whole[name] for name in found if name != "encoding.json")
+
+
 class Mortal(_shards._Worker):
     """A worker that is killed the first time that it is given the last shard."""
 

@@ -145,7 +145,8 @@ class Training:
         patience: Training ends when the objective on the data held out has not improved for this
             many epochs, and gives the best model instead of the last; `None` never ends early.
         window: How many data are shuffled at once, for data larger than memory; see
-            `vaelab.shuffling`. By default all, where they take at most 2 GiB.
+            `vaelab.shuffling`. By default all, where they take at most 2 GiB. Of data in shards,
+            as many shards as hold so many are, at least one.
         device: Where to compute: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`; `"auto"` takes a CUDA
             device if there is one.
         precision: `"float32"`, or `"bfloat16"` for the networks' matrix products; losses, KL

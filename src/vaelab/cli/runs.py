@@ -252,6 +252,7 @@ def _compare(
 def train(recipe: str, data: str, out: Path | None, **options: Any) -> None:
     """Train one model and write its folder.
 
+    DATA may be a folder or address of shards: .npy or Parquet files, or folders of pictures.
     Started by torchrun, several processes train it together.
 
     \b

@@ -52,6 +52,7 @@ class Shards:
         class_names: What class `k` is called, at position `k`; empty where there are no labels.
         loaded: The keywords with which `shards` gives these data again, plain values;
             `storage_options`, which may be secret, are not among them.
+        chosen: Which of the shards that `loaded` gives these are, by their places; `None` for all.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Shards:
         self.names = tuple(sorted(places))
         self._places = [places[name] for name in self.names]
         self.loaded: Mapping[str, Any] = {}
+        self.chosen: tuple[int, ...] | None = None
         with ThreadPoolExecutor(LOOKERS) as pool:
             forms = _alike(self.names, pool.map(self._looked, range(len(self.names))), self)
             labels = [x for found in pool.map(self._classes, range(len(self.names))) for x in found]
@@ -95,6 +97,9 @@ class Shards:
     def split(self, fraction: float = 0.1, seed: int = 0) -> tuple[Shards, Shards]:
         """Training and test data: whole shards are drawn from the seed for the test.
 
+        Where data were sorted before they were cut into shards, by class say, so are the test data
+        other than the training data: shuffle before, or give test data of your own.
+
         Arguments:
             fraction: Share of the shards that are for the test, in (0, 0.9]; at least one is.
             seed: Of the draw.
@@ -113,11 +118,16 @@ class Shards:
         share = checks.number("test_fraction", fraction, above=0, most=0.9)
         tested = min(max(1, round(share * count)), count - 1)
         order = np.random.RandomState(checks.seed(seed)).permutation(count).tolist()
-        return self._some(sorted(order[tested:])), self._some(sorted(order[:tested]))
+        return self.some(sorted(order[tested:])), self.some(sorted(order[:tested]))
 
-    def _some(self, wanted: Sequence[int]) -> Shards:
-        """Some of the shards, with the classes of all."""
+    def some(self, wanted: Sequence[int]) -> Shards:
+        """Some of the shards, with the classes of all.
+
+        Arguments:
+            wanted: Their places in `names`.
+        """
         part = copy.copy(self)
+        part.chosen = tuple(wanted if self.chosen is None else (self.chosen[k] for k in wanted))
         part.names = tuple(self.names[k] for k in wanted)
         part.counts = tuple(self.counts[k] for k in wanted)
         part._places = [self._places[k] for k in wanted]

@@ -51,6 +51,7 @@ class _Plan:
     Attributes:
         model: Path of the model folder.
         loaded: Keywords of `vaelab.data.shards`.
+        chosen: Places of the shards among those, or `None` for all.
         out: Path of the folder to write to.
         record: What `encoding.json` holds, as JSON.
         seed: Of the draws.
@@ -59,6 +60,7 @@ class _Plan:
 
     model: str
     loaded: tuple[tuple[str, Any], ...]
+    chosen: tuple[int, ...] | None
     out: str
     record: str
     seed: int
@@ -92,7 +94,9 @@ def write_shards(
         out: A new folder, or one that was begun with the same model, data and seed. With Ray, it,
             the model folder and the data must be where all machines of the cluster see them.
         model: A model folder; of a model that is not conditional, since shards have no labels.
-        data: What `vaelab.data.shards` opened, of the shape that the model was made for.
+        data: What `vaelab.data.shards` opened, or a part of it, of the shape that the model was
+            made for. Workers open it themselves, without `storage_options`: what an address needs
+            beside must be in their environment.
         engine: `"local"`, processes of this machine; `"ray"`, actors of Ray Data on the cluster
             that `RAY_ADDRESS` names or this process is connected to, else on one of this machine.
             Needs the extra `ray`.
@@ -138,9 +142,8 @@ def write_shards(
     _check(vae, data)
     record = _record(source, vae, data, checks.seed(seed))
     _check_same(folder, record)
-    plan = _Plan(
-        str(source), tuple(data.loaded.items()), str(folder), json.dumps(record), record["seed"]
-    )
+    opened = tuple(data.loaded.items()), data.chosen
+    plan = _Plan(str(source), *opened, str(folder), json.dumps(record), record["seed"])
     with locked(folder):
         files.write_json(folder / RECORD, record)
         missing = [k for k in range(len(data.names)) if not _is_whole(folder, data, k)]
@@ -262,7 +265,8 @@ class _Worker:
         """The data."""
         with warnings.catch_warnings():  # told where the data were opened first
             warnings.simplefilter("ignore", checks.VaelabWarning)
-            return shards(**dict(self.plan.loaded))
+            whole = shards(**dict(self.plan.loaded))
+        return whole if self.plan.chosen is None else whole.some(self.plan.chosen)
 
     @cached_property
     def model(self) -> Model:
