@@ -19,7 +19,7 @@ import { toolbar } from "vaelab/toolbar.js";
 /**
  * One model on the page.
  * @typedef {{index: number, name: string, dim: number, map: LatentMap, view: View,
- *   z: Float32Array, axes: string[]}} Model
+ *   z: Float32Array, axes: string[], wanted: string[]}} Model
  */
 /**
  * A decoded backdrop: square images from the upper left corner on, row by row.
@@ -123,7 +123,7 @@ export class Explorer {
     });
     const view = await this.backend.view(index, axes);
     const z = this.state.z?.length === dim ? Float32Array.from(this.state.z) : new Float32Array(dim);
-    this.models[index] = { index, name: info.name, dim, map, view, z, axes };
+    this.models[index] = { index, name: info.name, dim, map, view, z, axes, wanted: axes };
     map.circles = info.standard_prior ? 3 : 0;
     map.shown = (datum) => this.shown(datum);
     map.underlay = () => this.underlay(index);
@@ -142,7 +142,10 @@ export class Explorer {
   /** Shows other dimensions of a model. @param {number} index @param {string[]} axes */
   async turn(index, axes) {
     const model = this.models[index];
-    model.view = await this.backend.view(index, axes);
+    model.wanted = axes;
+    const view = await this.backend.view(index, axes);
+    if (model.wanted !== axes) return; // others were chosen meanwhile, whose answer may be here already
+    model.view = view;
     model.axes = axes;
     model.map.chosen = false;
     this.lay(index);
