@@ -605,7 +605,8 @@ def test_many_dimensions_have_axes_and_sliders(
         assert status(page) == "z = (0.10, 0.20, 0.30, 0.40, 0.50)"
         page.get_by_label("across, five").select_option("z3")
         page.get_by_label("up, five").select_option("z5")
-        until(lambda: "axes0=z3,z5" in page.url)  # until then the map shows others, and acts by them
+        # until the address tells the new axes the map shows others, and acts by them
+        until(lambda: "axes0=z3,z5" in page.url)
         page.mouse.move(*middle(page, 0.2, 0.2))
         until(lambda: abs(spoken(page)[2] - 0.3) > 0.02)
         assert np.allclose(spoken(page)[[0, 1, 3]], [0.1, 0.2, 0.4])
