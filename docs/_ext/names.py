@@ -34,7 +34,9 @@ def role(
     )  # fmt: skip
     for context in ("py:module", "py:class"):
         link[context] = env.ref_context.get(context)
-    return [link], [] if _exists(match[1]) else [inliner.reporter.warning(f"no name {raw}", line=line)]
+    return [link], [] if _exists(match[1]) else [
+        inliner.reporter.warning(f"no name {raw}", line=line)
+    ]
 
 
 def _exists(name: str) -> bool:
@@ -48,9 +50,7 @@ def _exists(name: str) -> bool:
     return True
 
 
-def _left_out(
-    app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any
-) -> bool | None:
+def _left_out(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Fields of a named tuple are told in its own docstring, scikit-learn's methods in its own."""
     module = getattr(obj, "__module__", None) or ""
     return True if type(obj).__name__ == "_tuplegetter" or module.startswith("sklearn.") else None
@@ -64,7 +64,9 @@ def _without_the_floor(
         lines[0] = match[1].upper() + lines[0][match.end() :]
 
 
-def _without_long_values(app: Sphinx, domain: str, kind: str, content: addnodes.desc_content) -> None:
+def _without_long_values(
+    app: Sphinx, domain: str, kind: str, content: addnodes.desc_content
+) -> None:
     """The value of a table of names, which are listed beside it, is left out."""
     for value in list(content.parent.findall(addnodes.desc_annotation)) if kind == "data" else []:
         if value.astext().lstrip().startswith("=") and len(value.astext()) > 80:
