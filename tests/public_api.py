@@ -1,4 +1,4 @@
-"""What is public, as text: `python tests/public_api.py` writes `docs/public-api.txt` from the reference.
+"""What is public, as text: `python tests/public_api.py` writes `docs/public-api.txt`.
 
 Public are the names that the pages of `docs/reference` show; each line is one of them with its
 signature. `test_public_api.py` compares.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-import public_api
 import pytest
 import yaml
 
+import public_api
 import vaelab
 from vaelab import likelihoods, networks, objectives, posteriors, priors, recipes, trackers
 
