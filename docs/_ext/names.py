@@ -64,11 +64,12 @@ def _without_the_floor(
         lines[0] = match[1].upper() + lines[0][match.end() :]
 
 
-def _with_dashes(
-    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
-) -> None:
-    """Between an argument and what is told of it napoleon puts two hyphens: here a dash."""
-    lines[:] = [re.sub(r"^(\W*\*\*[^*]+\*\*|:\w+: \*\*[^*]+\*\*) -- ", r"\1 – ", x) for x in lines]
+def _with_dashes(app: Sphinx, page: nodes.document) -> None:
+    """Between an argument and what is told of it stand two hyphens: here a dash."""
+    for strong in page.findall(nodes.strong):
+        text = strong.next_node(descend=False, siblings=True)
+        if isinstance(text, nodes.Text) and text.startswith(" -- "):
+            strong.parent.replace(text, nodes.Text(" – " + text.removeprefix(" -- ")))
 
 
 def _without_long_values(
@@ -85,6 +86,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     roles.register_local_role("name", role)  # type: ignore[arg-type]
     app.connect("autodoc-skip-member", _left_out)
     app.connect("autodoc-process-docstring", _without_the_floor)
-    app.connect("autodoc-process-docstring", _with_dashes, priority=600)  # after napoleon
+    app.connect("doctree-read", _with_dashes)
     app.connect("object-description-transform", _without_long_values)
     return {"parallel_read_safe": True}
