@@ -66,10 +66,10 @@ def _without_the_floor(
 
 def _with_dashes(app: Sphinx, page: nodes.document) -> None:
     """Between an argument and what is told of it stand two hyphens: here a dash."""
-    for strong in page.findall(nodes.strong):
-        text = strong.next_node(descend=False, siblings=True)
-        if isinstance(text, nodes.Text) and text.startswith(" -- "):
-            strong.parent.replace(text, nodes.Text(" – " + text.removeprefix(" -- ")))
+    for text in list(page.findall(nodes.Text)):
+        before = text.parent[: text.parent.index(text)]
+        if text.startswith(" -- ") and before and any(before[-1].findall(nodes.strong)):
+            text.parent.replace(text, nodes.Text(" – " + text.removeprefix(" -- ")))
 
 
 def _without_long_values(
