@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-slow bench check format clean
+.PHONY: help setup demo test test-slow bench check docs format clean
 
 help:  ## list the goals
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,12 +30,15 @@ BENCH ?=
 bench: $(READY)  ## measure against baselines, about three hours; BENCH=startup for one of them
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-check: $(READY)  ## check format, lint, types, floors, and that all examples run
+check: $(READY) docs  ## check format, lint, types, floors, the site, and that all examples run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npx --yes --package typescript@5.9.3 tsc -p tsconfig.json
-	$(BIN)/python -m pytest -q tests/test_floors.py tests/test_docs.py src/vaelab
+	$(BIN)/python -m pytest -q tests/test_floors.py tests/test_docs.py tests/test_public_api.py src/vaelab
+
+docs: $(READY)  ## build the documentation site, build/docs/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 format: $(READY)  ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix .

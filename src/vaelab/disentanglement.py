@@ -130,12 +130,12 @@ def sap(z: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> float:
 def dci(z: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> DCI:
     """Disentanglement, completeness and informativeness, from what predictors of factors use.
 
-    A forest predicts each factor j from all dimensions; R_ij is the importance of dimension i to
-    it. With the shares P_ij = R_ij / Σ_k R_ik of a dimension and Q_ij = R_ij / Σ_k R_kj of a
-    factor, and H the entropy to the base of the number of its terms:
+    A forest predicts each factor j from all dimensions; `R_ij` is the importance of dimension i
+    to it. With the shares `P_ij = R_ij / Σ_k R_ik` of a dimension and `Q_ij = R_ij / Σ_k R_kj` of
+    a factor, and H the entropy to the base of the number of its terms:
 
-    - disentanglement is Σ_i w_i (1 − H(P_i·)) with weights w_i = Σ_j R_ij / Σ_kj R_kj;
-    - completeness is the mean over factors of 1 − H(Q_·j);
+    - disentanglement is `Σ_i w_i (1 − H(P_i·))` with weights `w_i = Σ_j R_ij / Σ_kj R_kj`;
+    - completeness is the mean over factors of `1 − H(Q_·j)`;
     - informativeness is the mean over factors of the accuracy on the quarter that is held out.
 
     The forests are extremely randomised trees (Geurts et al. 2006,

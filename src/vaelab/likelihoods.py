@@ -201,3 +201,4 @@ def in_words(likelihood: Likelihood) -> str:
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {"bernoulli": Bernoulli, "gaussian": Gaussian}
+"""The likelihoods by name."""

@@ -362,3 +362,4 @@ NETWORKS: dict[str, type[Network]] = {
     "conv-encoder": ConvEncoder,
     "conv-decoder": ConvDecoder,
 }
+"""The networks by name."""

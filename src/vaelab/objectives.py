@@ -194,3 +194,4 @@ def _draw(
 
 
 OBJECTIVES: dict[str, type[Objective]] = {"elbo": ELBO, "importance-weighted": ImportanceWeighted}
+"""The objectives by name."""

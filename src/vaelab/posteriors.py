@@ -139,3 +139,4 @@ POSTERIORS: dict[str, type[Posterior]] = {
     "diagonal-gaussian": DiagonalGaussian,
     "fixed-gaussian": FixedGaussian,
 }
+"""The posteriors by name."""

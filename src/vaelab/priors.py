@@ -104,3 +104,4 @@ class Vamp(Prior):
 
 
 PRIORS: dict[str, type[Prior]] = {"standard-normal": StandardNormal, "vamp": Vamp}
+"""The priors by name."""

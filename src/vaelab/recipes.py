@@ -35,7 +35,27 @@ from vaelab.priors import Prior, StandardNormal, Vamp
 from vaelab.records import Training
 from vaelab.separation import Separation
 
-__all__ = ["RECIPES", "Recipe", "build", "changed", "onward", "options", "own", "stated"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "beta",
+    "build",
+    "changed",
+    "conditional",
+    "conv",
+    "conv_neighbours",
+    "fixed_variance",
+    "gaussian",
+    "iwae",
+    "linear",
+    "neighbours",
+    "onward",
+    "options",
+    "own",
+    "stated",
+    "vae",
+    "vamp",
+]
 
 Shape = tuple[int, ...]
 Settings = Mapping[str, Any]
@@ -357,3 +377,4 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "neighbours": neighbours,
     "conv-neighbours": conv_neighbours,
 }
+"""The named recipes."""
