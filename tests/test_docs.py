@@ -114,7 +114,7 @@ def test_python_examples_of_a_page_run(name: str) -> None:
         for code, output in examples(PAGES[name]):
             printed = StringIO()
             with redirect_stdout(printed):
-                exec(compile(code, name, "exec"), names)
+                exec(compile(code, name, "exec", dont_inherit=True), names)
             if output is not None:
                 assert printed.getvalue() == output
     finally:
