@@ -1,11 +1,16 @@
-"""The README: its first lines say what they should, and every example runs."""
+"""The README and the pages in docs: examples run, commands, links and pictures are right."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 
 import vaelab
@@ -13,12 +18,23 @@ from vaelab.cli import cli
 from vaelab.records import Dataset
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README = PAGES["README.md"]
+NAMED = ("mnist", "fashion-mnist")
+"""Data sets that examples name; small data take their place."""
 
 
 def blocks(language: str, page: str = README) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+def examples(page: str) -> list[tuple[str, str | None]]:
+    """The Python examples of a page, each with the output that is shown right below it, if any."""
+    pattern = r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?"
+    return [(match[1], match[2]) for match in re.finditer(pattern, page, re.DOTALL | re.MULTILINE)]
 
 
 def test_the_first_forty_lines_say_what_it_is() -> None:
@@ -29,23 +45,48 @@ def test_the_first_forty_lines_say_what_it_is() -> None:
     assert "import vaelab" in head
 
 
-def test_pictures_and_links_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        if not target.startswith("http"):
-            assert (ROOT / target).is_file(), target
+@pytest.mark.parametrize("name", PAGES)
+def test_pictures_and_links_exist(name: str) -> None:
+    prose = re.sub(r"^```.*?^```", "", PAGES[name], flags=re.DOTALL | re.MULTILINE)
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(#[^)\s]*)?\)", prose):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.is_file(), target
+        if anchor and path.suffix == ".md":
+            assert anchor[1:] in anchors(path.read_text(encoding="utf-8")), f"{target}{anchor}"
+
+
+def anchors(page: str) -> set[str]:
+    """What the headings of a page are called in links, as GitHub and MyST call them."""
+    titles = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
+    return {title.strip().replace(" ", "-") for title in plain}
+
+
+@pytest.fixture
+def small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, train: Dataset, test: Dataset
+) -> Callable[..., Any]:
+    """Examples run in an empty folder, on small data; everything else is as it is written."""
+    load = vaelab.data.load
+
+    def loaded(name: Any, **options: Any) -> Any:
+        return (train, test) if name in NAMED else load(name, **options)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAELAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("vaelab.data.load", loaded)
+    return loaded
 
 
 EXAMPLES = ["quick-start", "training", "scikit-learn", "onnx", "composition"]
 
 
 @pytest.mark.parametrize("code", blocks("python"), ids=EXAMPLES)
-def test_python_examples_run(
-    code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, train: Dataset, test: Dataset
-) -> None:
-    """On small data and in one epoch; everything else as it is written."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vaelab.data.load", lambda name: (train, test))
-    names: dict[str, object] = {}
+@pytest.mark.usefixtures("small")
+def test_python_examples_of_the_readme_run(code: str, train: Dataset, test: Dataset) -> None:
+    names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
     if "search" in names:
         assert next(iter(names["codes"].columns)) == "vae0"
@@ -63,13 +104,39 @@ def test_python_examples_run(
 
 
 @pytest.mark.parametrize(
+    "name", [name for name, page in PAGES.items() if name != "README.md" and examples(page)]
+)
+@pytest.mark.usefixtures("small", "brief_classifier")
+def test_python_examples_of_a_page_run(name: str) -> None:
+    """One after the other, as a reader would type them; shown output is what is printed."""
+    names: dict[str, Any] = {"__name__": "__page__"}
+    try:
+        for code, output in examples(PAGES[name]):
+            printed = StringIO()
+            with redirect_stdout(printed):
+                exec(compile(code, name, "exec", dont_inherit=True), names)
+            if output is not None:
+                assert printed.getvalue() == output
+    finally:
+        plt.close("all")
+
+
+def test_a_wrong_output_is_seen() -> None:
+    page = "```python\nprint(1)\n```\n\n```text\n2\n```\n\n```python\nx = 1\n```\n"
+    assert examples(page) == [("print(1)\n", "2\n"), ("x = 1\n", None)]
+
+
+@pytest.mark.parametrize(
     "line",
-    [
-        line
-        for block in blocks("sh") + blocks("sh", SCALING)
-        for line in block.splitlines()
-        if "vaelab " in line
-    ],
+    sorted(
+        {
+            line
+            for page in PAGES.values()
+            for block in blocks("sh", page)
+            for line in block.splitlines()
+            if "vaelab " in line
+        }
+    ),
 )
 def test_commands_can_be_read(line: str) -> None:
     """Each line is parsed by the command that it names, options and all."""
