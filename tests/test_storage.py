@@ -123,7 +123,7 @@ def not_finite(folder: Path) -> None:
 
 def other_type(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
-    weights = {k: v.half() for k, v in weights.items()}
+    weights = {k: v.double() for k, v in weights.items()}
     save_file(weights, folder / "model.safetensors")
 
 
@@ -161,7 +161,7 @@ def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> 
         (lambda f: (f / "config.json").write_text("[]"), "it has no format number"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "it is not UTF-8 text"),
         (lambda f: (f / "history.jsonl").write_text("{\n"), "history.jsonl is damaged"),
-        (lambda f: edit(f, format=6), "has format 6, but this version of vaelab reads up to 5"),
+        (lambda f: edit(f, format=7), "has format 7, but this version of vaelab reads up to 6"),
         (lambda f: edit(f, surprise=1), r"unknown or missing fields \['surprise'\]"),
         (lambda f: edit(f, seed=-1), "seed = -1, but it must be"),
         (lambda f: edit(f, training={"speed": 1}), "config.json is damaged"),
@@ -174,7 +174,7 @@ def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> 
         (huge, "does not belong to config.json"),
         (swapped, "has shape .* is needed"),
         (not_finite, "holds NaN or infinity"),
-        (other_type, "has type torch.float16"),
+        (other_type, "has type torch.float64"),
         (truncated, "model.safetensors is damaged"),
     ],
 )
@@ -219,7 +219,7 @@ def test_descriptions_of_networks_survive_json() -> None:
     assert same.in_shape == (2, 3)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("float16", 2**-11), ("bfloat16", 2**-8)])
+@pytest.mark.parametrize(("kind", "share"), [("float64", 2**-11), ("bfloat16", 2**-8)])
 def test_weights_in_16_bits_take_half_the_file_and_are_widened(
     fitted: VAE, folder: Path, tmp_path: Path, kind: str, share: float
 ) -> None:

@@ -10,6 +10,7 @@ the weights were rounded to 16 bits. An interrupted training goes on with the sa
 from __future__ import annotations
 
 import argparse
+import itertools
 import secrets
 import shlex
 import shutil
@@ -138,8 +139,8 @@ def told(name: str, options: argparse.Namespace) -> list[str]:
     given = {"epochs": options.epochs, "limit": options.limit}
     usual = {"particles": PARTICLES, "on": ON, "seed": 0}
     given |= {k: getattr(options, k) for k, v in usual.items() if getattr(options, k) != v}
-    words = [[f"--{key}", str(value)] for key, value in given.items() if value is not None]
-    return [name, *sum(words, [])]
+    words = [(f"--{key}", str(value)) for key, value in given.items() if value is not None]
+    return [name, *itertools.chain(*words)]
 
 
 def write(

@@ -36,9 +36,7 @@ def names(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
-def listed(
-    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
-) -> tuple[str, ...]:
+def listed(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Reads models as words, or as lists of them separated by commas, which no path has."""
     words = [[word] if Path(word).exists() else word.split(",") for word in value]
     return tuple(name for some in words for name in some if name)

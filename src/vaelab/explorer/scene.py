@@ -46,8 +46,9 @@ class Nearest(NamedTuple):
 class Placed(NamedTuple):
     """What a model makes of a datum: q(z|x), `(D,)` each, the reconstruction, figures in nats.
 
-    Figures are unknown of data that are not at hand, the last four of all but pictures: log p(x), the shares of the reference whose ELBO and
-    log p(x) are lower, and log p(x) of the reference, in order.
+    Figures are unknown of data that are not at hand. The last four are known of pictures only: log
+    p(x), the shares of the reference whose ELBO and log p(x) are lower, and log p(x) of the
+    reference, in order.
     """
 
     z: np.ndarray
@@ -312,11 +313,12 @@ class Scene:
         checks.integer("index", index, least=0, most=self.rows.count - 1)
         models = []
         for model, codes in enumerate(self.codes):
-            image, figures = self._decoded(model, codes.loc[[index]])[0], ()
+            image = self._decoded(model, codes.loc[[index]])[0]
+            figures: dict[str, float] = {}
             if self.rows.at_hand:
                 rate, distortion = self.judge.terms(model, index)
-                figures = (-(rate + distortion), rate, distortion)
-            models.append(Placed(codes.loc[index], codes.scale[index], image, *figures))
+                figures = {"elbo": -(rate + distortion), "rate": rate, "distortion": distortion}
+            models.append(Placed(codes.loc[index], codes.scale[index], image, **figures))
         place = NO_CLASS if self.rows.labels is None else int(self.rows.labels[index])
         label = None if place == NO_CLASS else self.rows.classes[place]["label"]
         own = self.images([index])[0] if self.rows.at_hand else None

@@ -61,8 +61,8 @@ def located(model: str | os.PathLike[str]) -> Path:
         return ROOT / model
     known = names()
     if isinstance(model, str) and known and not Path(model).exists():
-        line = checks.unknown("that name of a model that ships", model, known)
-        raise checks.StorageError(f"{model} is not there; give a folder that vaelab wrote: {line}")
+        what = f"{model} is not there, and as the name of a model that ships it"
+        raise checks.StorageError(checks.unknown(what, model, known))
     return Path(model)
 
 

@@ -17,7 +17,7 @@ FIGURES = {
 }
 """What a card tells of the test data, by the names of `vaelab.evaluate`."""
 
-LIMITS = """- It shows what a small VAE makes of {data}; it is no classifier, and was made for nothing else.
+LIMITS = """- It shows what a small VAE makes of {data}; it is no classifier and has no other use.
 - Figures are of grey levels under a Bernoulli likelihood: they compare with each other, not with
   figures on binarised images.
 - With {latent_dim} latent dimensions reconstructions are blurred, and classes overlap on the map.
@@ -33,21 +33,24 @@ def card_of(config: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
         config: What `config.json` holds, and `name`.
         origin: What `origin.json` holds.
     """
-    data, training = config["data"], config["training"]
-    latent_dim = len(config["figures"]["kl_per_dimension"])
-    rows = "\n".join(f"| {name} | {value} |" for name, value in figure_rows(config["figures"]))
+    data, training, figures = config["data"], config["training"], config["figures"]
+    latent_dim, held = (
+        len(figures["kl_per_dimension"]),
+        f"{origin['valid_elbo']:.2f}".replace("-", "−"),
+    )
+    rows = "\n".join(f"| {name} | {value} |" for name, value in figure_rows(figures))
     versions = ", ".join(f"{name} {number}" for name, number in config["versions"].items())
     return f"""# {config["name"]}
 
 Recipe `{config["recipe"]}` trained on {data["name"]}, {latent_dim} latent dimensions,
-{config["figures"]["parameters"]:,} parameters. It ships with vaelab: `vaelab.load("{config["name"]}")`.
+{figures["parameters"]:,} parameters. It ships with vaelab: `vaelab.load("{config["name"]}")`.
 
-| figure of the {config["figures"]["count"]:,} test data | mean ± standard error |
+| figure of the {figures["count"]:,} test data | mean ± standard error |
 |---|---|
 {rows}
 
 In nats per datum but for accuracies. log p(x) is the importance-weighted bound with
-{config["figures"]["particles"]:,} particles on {config["figures"]["log_likelihood_count"]:,} test data.
+{figures["particles"]:,} particles on {figures["log_likelihood_count"]:,} test data.
 Weights are stored as {origin["weights"]}, and the figures are those of the stored weights; rounding
 them changed the test ELBO by {origin["rounding"]:+.4f} ± {origin["rounding_se"]:.4f} nats.
 
@@ -55,8 +58,9 @@ them changed the test ELBO by {origin["rounding"]:+.4f} ± {origin["rounding_se"
 
 - Command: `{origin["command"]}`
 - Seed {config["seed"]}, {training["epochs"]} epochs at most of batches of {training["batch_size"]},
-  weight decay {training["weight_decay"]:g}; the state that was best on {origin["held_out"]:,} held-out training data
-  was kept, where its ELBO is {origin["valid_elbo"]:.2f} nats. The test data had no part in any choice.
+  weight decay {training["weight_decay"]:g}. The state was kept that was best on
+  {origin["held_out"]:,} training data held out, with an ELBO of {held} nats. The test data had no
+  part in any choice.
 - Date: {origin["date"]}. Machine: {origin["machine"]}. Versions: {versions}.
 
 ## Data

@@ -18,6 +18,7 @@ __all__ = ["MAP", "Map", "read_map", "write_map"]
 
 MAP = "map.safetensors"
 
+
 class Map(NamedTuple):
     """The codes of data that are not at hand.
 
@@ -55,7 +56,8 @@ def write_map(
 
     from vaelab import files
 
-    parts, told = {}, {}
+    parts: dict[str, np.ndarray] = {}
+    told: dict[str, Any] = {}
     for name, values, kind in (
         ("loc", codes.loc, np.uint16),
         ("scale", np.log(np.maximum(codes.scale, 1e-30)), np.uint8),
