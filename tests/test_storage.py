@@ -219,7 +219,7 @@ def test_descriptions_of_networks_survive_json() -> None:
     assert same.in_shape == (2, 3)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("float64", 2**-11), ("bfloat16", 2**-8)])
+@pytest.mark.parametrize(("kind", "share"), [("float16", 2**-11), ("bfloat16", 2**-8)])
 def test_weights_in_16_bits_take_half_the_file_and_are_widened(
     fitted: VAE, folder: Path, tmp_path: Path, kind: str, share: float
 ) -> None:

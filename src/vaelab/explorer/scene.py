@@ -314,11 +314,12 @@ class Scene:
         models = []
         for model, codes in enumerate(self.codes):
             image = self._decoded(model, codes.loc[[index]])[0]
-            figures: dict[str, float] = {}
+            placed = Placed(codes.loc[index], codes.scale[index], image)
             if self.rows.at_hand:
                 rate, distortion = self.judge.terms(model, index)
-                figures = {"elbo": -(rate + distortion), "rate": rate, "distortion": distortion}
-            models.append(Placed(codes.loc[index], codes.scale[index], image, **figures))
+                elbo = -(rate + distortion)
+                placed = placed._replace(elbo=elbo, rate=rate, distortion=distortion)
+            models.append(placed)
         place = NO_CLASS if self.rows.labels is None else int(self.rows.labels[index])
         label = None if place == NO_CLASS else self.rows.classes[place]["label"]
         own = self.images([index])[0] if self.rows.at_hand else None
