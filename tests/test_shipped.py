@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import vaelab
+from browser import chromium, opened
 from conftest import blobs
 from vaelab import VAE, checks, explorer, shipped, storage
 from vaelab.cli import cli, completion
@@ -162,6 +163,24 @@ def test_the_explorer_shows_the_map_without_data() -> None:
     ):
         with pytest.raises(checks.DataError, match="--data blobs downloads it"):
             ask()
+
+
+def test_the_page_is_whole_without_data() -> None:
+    models = {name: vaelab.load(name) for name in NAMES}
+    with (
+        explorer.explore(models, open_browser=False) as live,
+        chromium() as browser,
+        opened(browser, live.url) as page,
+    ):
+        assert page.locator(".maps section").count() == 2
+        assert "blobs is not on this machine" in page.locator(".note").inner_text()
+        assert not page.get_by_role("heading", name="Nearest data").is_visible()
+        assert page.get_by_role("button", name="Neighbours").count() == 0
+        page.get_by_label("number").fill("123")
+        page.get_by_label("number").press("Enter")
+        page.get_by_role("button", name="Use as start").wait_for()
+        assert page.get_by_role("img", name="Reconstruction by blobs-vae").count() == 1
+        assert page.get_by_role("img", name="Datum 123").count() == 0
 
 
 def run(*args: object) -> tuple[int, str, str]:
