@@ -59,9 +59,10 @@ SETTINGS = {
     "conv": Settings(40, **LONG),
     "neighbours": Settings(40),
 }
-"""The settings by recipe. On the 6,000 held out of MNIST, `vae`, seed 0 and 30 epochs, the best ELBO
-was −134.1 nats with a warm-up of 3 epochs and −133.6 with 6; with 3 and a weight decay of 0.05, 0.1
-and 0.2 it was −133.4, −134.1 and −134.1; seeds differ by as much. `conv` reached −133.1 with 3."""
+"""The settings by recipe. On the 6,000 held out of MNIST, `vae`, seed 0 and 30 epochs, the best
+ELBO was −134.1 nats with a warm-up of 3 epochs and −133.6 with 6; with 3 and a weight decay of
+0.05, 0.1 and 0.2 it was −133.4, −134.1 and −134.1; seeds differ by as much. `conv` reached −133.1
+with 3."""
 
 DATA = {"mnist": "mnist", "fashion": "fashion-mnist"}
 """The first part of a model's name, and the data set."""
