@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-slow bench check docs format clean
+.PHONY: help setup demo test test-slow bench ship check docs format clean
 
 help:  ## list the goals
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,10 @@ test-slow: $(READY)  ## run all tests, those that take minutes included
 BENCH ?=
 bench: $(READY)  ## measure against baselines, about three hours; BENCH=startup for one of them
 	$(BIN)/python benchmarks/run.py $(BENCH)
+
+NAMES ?=
+ship: $(READY)  ## train the models that ship, minutes each; NAMES=mnist-vae for one of them
+	$(BIN)/python tools/ship.py $(NAMES)
 
 check: $(READY) docs  ## check format, lint, types, floors, the site, and that all examples run
 	$(BIN)/ruff format --check .

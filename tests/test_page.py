@@ -638,7 +638,7 @@ def test_of_two_choices_of_axes_the_later_counts(
         with page.expect_response(lambda answer: "z3%2Cz2" in answer.url) as answer:
             late[0].continue_()
         answer.value.finished()
-        page.wait_for_timeout(300)  # for what the page may do with it
+        page.wait_for_timeout(1000)  # more than the page waits before it notes what it shows
         assert turned(page, "z3,z5")
 
 

@@ -279,7 +279,7 @@ def test_models_of_formats_without_units_are_those_of_units_none(
         recipe = replace(recipes.vae(train.shape), posterior=DiagonalGaussian(encoder))
         vae = VAE(replace(recipe, likelihood=likelihood), epochs=1).fit(train)
         folder = vae.save(tmp_path / type(likelihood).__name__)
-        assert json.loads((folder / "config.json").read_text())["format"] == 5
+        assert json.loads((folder / "config.json").read_text())["format"] == 6
         same = load(older(folder, number))
         assert np.array_equal(same.transform(train), vae.transform(train))
         assert same.score(train) == vae.score(train)

@@ -55,7 +55,7 @@ def test_a_folder_holds_what_it_should_and_no_pickle(folder: Path, train: Datase
         "model.safetensors",
     ]
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 5
+    assert config["format"] == 6
     assert config["recipe"] == "vae"
     assert config["seed"] == 3
     assert config["training"]["epochs"] == 1
@@ -123,7 +123,7 @@ def not_finite(folder: Path) -> None:
 
 def other_type(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
-    weights = {k: v.half() for k, v in weights.items()}
+    weights = {k: v.double() for k, v in weights.items()}
     save_file(weights, folder / "model.safetensors")
 
 
@@ -139,7 +139,7 @@ def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> 
     vae = VAE(replace(recipe, posterior=posterior, likelihood=likelihood), epochs=1).fit(train)
     folder = vae.save(tmp_path / "model")
     text = (folder / "config.json").read_text()
-    older = text.replace('"format": 5', '"format": 2').replace('"activation": "gelu"', '"x": 0')
+    older = text.replace('"format": 6', '"format": 2').replace('"activation": "gelu"', '"x": 0')
     config = json.loads(older)
     for part in ("posterior", "likelihood"):
         del config["parts"][part]["network"]["x"]
@@ -161,7 +161,7 @@ def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> 
         (lambda f: (f / "config.json").write_text("[]"), "it has no format number"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "it is not UTF-8 text"),
         (lambda f: (f / "history.jsonl").write_text("{\n"), "history.jsonl is damaged"),
-        (lambda f: edit(f, format=6), "has format 6, but this version of vaelab reads up to 5"),
+        (lambda f: edit(f, format=7), "has format 7, but this version of vaelab reads up to 6"),
         (lambda f: edit(f, surprise=1), r"unknown or missing fields \['surprise'\]"),
         (lambda f: edit(f, seed=-1), "seed = -1, but it must be"),
         (lambda f: edit(f, training={"speed": 1}), "config.json is damaged"),
@@ -174,7 +174,7 @@ def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> 
         (huge, "does not belong to config.json"),
         (swapped, "has shape .* is needed"),
         (not_finite, "holds NaN or infinity"),
-        (other_type, "has type torch.float16"),
+        (other_type, "has type torch.float64"),
         (truncated, "model.safetensors is damaged"),
     ],
 )
@@ -217,3 +217,33 @@ def test_descriptions_of_networks_survive_json() -> None:
     same = build(json.loads(json.dumps(describe(network))), [MLP])
     assert describe(same) == describe(network)
     assert same.in_shape == (2, 3)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_weights_in_16_bits_take_half_the_file_and_are_widened(
+    fitted: VAE, folder: Path, tmp_path: Path, kind: str, share: float
+) -> None:
+    saved = storage.load(folder)
+    model = storage.rounded(saved.model, kind)
+    for name, value in saved.model.state_dict().items():
+        close = torch.allclose(model.state_dict()[name], value, rtol=share, atol=1e-7)
+        assert close, name
+    small = storage.save(replace(saved, model=model), tmp_path / "small", weights=kind)
+    same = load(small)
+    for name, value in model.state_dict().items():
+        assert same.model_.state_dict()[name].dtype == value.dtype
+        assert torch.equal(same.model_.state_dict()[name], value)
+    sizes = [(part / "model.safetensors").stat().st_size for part in (small, folder)]
+    assert 0.5 < sizes[0] / sizes[1] < 0.6
+
+
+def test_weights_are_never_rounded_in_silence(folder: Path, tmp_path: Path) -> None:
+    saved = storage.load(folder)
+    with pytest.raises(checks.ArgumentError, match=r"weights = 'float16' would round tensor"):
+        storage.save(saved, tmp_path / "small", weights="float16")
+    with pytest.raises(checks.ArgumentError, match="weights = 'int8' is not known"):
+        storage.save(saved, tmp_path / "small", weights="int8")
+    next(saved.model.parameters()).data.fill_(1e6)
+    with pytest.raises(checks.ArgumentError, match=r"cannot hold tensor .*; take 'bfloat16'"):
+        storage.rounded(saved.model, "float16")
+    assert not (tmp_path / "small").exists()

@@ -8,6 +8,7 @@ shape and type is compared with what the description calls for before memory is 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -44,14 +45,18 @@ __all__ = [
     "is_model",
     "load",
     "may_become_model",
+    "rounded",
     "save",
     "versions",
 ]
 
-FORMAT = 5
-"""Format 2 added settings of training: folders of format 1 are read with their defaults. Format 3
-added the networks' activation, which was GELU before; format 4 the units that parts compute in,
-which were those of the data; format 5 the separation, of which there was none."""
+FORMAT = 6
+"""Format 2 added settings of training (format 1 is read with their defaults), 3 the activation of
+networks, which was GELU, 4 the units of parts, which were those of the data, 5 the separation, of
+which there was none, 6 weights in 16 bits."""
+
+STORED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Types in which weights of 32 bits may lie in a file; they are always loaded as `float32`."""
 
 CONFIG, WEIGHTS, HISTORY = "config.json", "model.safetensors", "history.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -108,10 +113,34 @@ def may_become_model(folder: Path) -> bool:
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= OWN
 
 
-def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
-    """Writes a model folder, whole or not at all; a model folder that is there is replaced.
+def rounded(model: Model, weights: str) -> Model:
+    """A copy of a model whose weights are such as a type in `STORED` holds, in `float32`.
 
     Raises:
+        checks.ArgumentError: An unknown type, or a weight that is too large for it.
+    """
+    kind, copied = STORED[checks.choice("weights", weights, STORED)], copy.deepcopy(model)
+    for name, value in copied.state_dict().items():
+        if value.dtype == torch.float32:
+            value.copy_(value.to(kind))  # the tensors of a state are the model's own
+            if not torch.isfinite(value).all():
+                raise checks.ArgumentError(
+                    f"weights = {weights!r} cannot hold tensor {name!r}; take 'bfloat16'."
+                )
+    return copied
+
+
+def save(saved: Saved, folder: str | os.PathLike[str], *, weights: str = "float32") -> Path:
+    """Writes a model folder, whole or not at all; a model folder that is there is replaced.
+
+    Arguments:
+        saved: What is written.
+        folder: Where to.
+        weights: The type in which weights lie in the file. One of 16 bits halves it, and is for
+            models that `rounded` gave: what is loaded has the same bits, whatever the type.
+
+    Raises:
+        checks.ArgumentError: The type is unknown, or cannot hold the weights as they are.
         checks.StorageError: The folder exists and holds something else.
         OSError: The folder cannot be written, or the disk is full; what was there is still there.
     """
@@ -120,6 +149,7 @@ def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
         raise checks.StorageError(
             f"{folder} exists and is not a model folder; choose another, or remove it."
         )
+    stored = _stored(saved.model, weights)
     parts = {name: describe(part) for name, part in saved.model.parts.items()}
     config = {
         "format": FORMAT,
@@ -129,9 +159,7 @@ def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
         "separation": saved.separation and asdict(saved.separation),
         "training": asdict(saved.training),
         "seed": saved.seed,
-        "data": dict(saved.data),
-        "figures": dict(saved.figures),
-        "versions": dict(saved.versions),
+        **{name: dict(getattr(saved, name)) for name in ("data", "figures", "versions")},
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
@@ -140,15 +168,28 @@ def save(saved: Saved, folder: str | os.PathLike[str]) -> Path:
         files.write_json(work / CONFIG, config)
         lines = (json.dumps(dict(record), allow_nan=False) + "\n" for record in saved.history)
         files.write_atomically(work / HISTORY, "".join(lines))
-        weights = {k: v.detach().cpu().contiguous() for k, v in saved.model.state_dict().items()}
         belongs = {HISTORY: _digest(saved.history)}
-        files.write_atomically(work / WEIGHTS, serialise(weights, metadata=belongs))
+        files.write_atomically(work / WEIGHTS, serialise(stored, metadata=belongs))
         _replace(work, folder)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def _stored(model: Model, weights: str) -> dict[str, torch.Tensor]:
+    """A model's tensors as they lie in a file."""
+    kind = STORED[checks.choice("weights", weights, STORED)]
+    own = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    stored = {k: v.to(kind) if v.dtype == torch.float32 else v for k, v in own.items()}
+    for name, value in own.items():
+        if not torch.equal(stored[name].to(value.dtype), value):
+            raise checks.ArgumentError(
+                f"weights = {weights!r} would round tensor {name!r}; give a model that "
+                "storage.rounded gave."
+            )
+    return stored
 
 
 def _replace(work: Path, folder: Path) -> None:
@@ -320,6 +361,8 @@ def _weights(path: Path, expected: Mapping[str, tuple[Any, ...]]) -> dict[str, t
     except SafetensorError as error:
         raise checks.StorageError(f"{path} is damaged: {error}.") from error
     for name, (_, dtype) in expected.items():
+        if dtype == torch.float32 and weights[name].dtype in STORED.values():
+            weights[name] = weights[name].float()
         if weights[name].dtype != dtype:
             raise checks.StorageError(
                 f"{path} does not belong to config.json: tensor {name!r} has type "

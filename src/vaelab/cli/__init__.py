@@ -49,8 +49,8 @@ COMMANDS = (
 @click.version_option(__version__, prog_name="vaelab")
 def cli() -> None:
     """Train VAEs side by side, look at them, and trust their numbers. DATA is a name ('vaelab
-    datasets') or a path of yours, MODEL a model folder. Lists and points have commas and no spaces.
-    Energies are in nats per datum.
+    datasets') or a path of yours, MODEL one of 'vaelab models' or a folder. Lists and points have
+    commas, no spaces. Energies: nats per datum.
     """
 
 

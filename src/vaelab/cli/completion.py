@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["data", "data_or_models", "folders", "models", "recipes", "runs"]
+__all__ = ["cards", "data", "data_or_models", "folders", "models", "recipes", "runs"]
 
 DEPTH, MOST = 3, 100
 """How far below a folder models are looked for, and how many of them are offered."""
@@ -46,8 +46,15 @@ def recipes(ctx: click.Context, param: click.Parameter, given: str) -> list[Comp
 
 
 def models(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
-    """Model folders below the path that was begun, then any folders."""
-    return [*_folders(given, MODEL), CompletionItem(given, type="dir")]
+    """Models that ship, by name, model folders below the path that was begun, then any folders;
+    of several models, separated by commas, the last.
+    """
+    before, comma, last = given.rpartition(",")
+    if comma:
+        used = before.split(",")
+        names = [item.value for item in (*_shipped(last), *_folders(last, MODEL))]
+        return [CompletionItem(f"{before},{name}") for name in names if name not in used]
+    return [*_shipped(given), *_folders(given, MODEL), CompletionItem(given, type="dir")]
 
 
 def runs(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
@@ -57,7 +64,19 @@ def runs(ctx: click.Context, param: click.Parameter, given: str) -> list[Complet
 
 def data_or_models(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
     """What `data` and `models` offer."""
-    return [*_folders(given, MODEL), *data(ctx, param, given)]
+    return [*_shipped(given), *_folders(given, MODEL), *data(ctx, param, given)]
+
+
+def cards(ctx: click.Context, param: click.Parameter, given: str) -> list[CompletionItem]:
+    """Models that ship, by name, then what `runs` offers."""
+    return [*_shipped(given), *runs(ctx, param, given)]
+
+
+def _shipped(given: str) -> list[CompletionItem]:
+    """Names of models that ship and begin so."""
+    from vaelab.shipped import names
+
+    return [CompletionItem(name) for name in names() if name.startswith(given)]
 
 
 def _recipe_names() -> list[str]:

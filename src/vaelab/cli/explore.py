@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vaelab.cli.group import data_option, limit_option, models_argument, quiet_option
-from vaelab.cli.shared import load_data, load_models, wanted
+from vaelab.cli.shared import load_data, load_models, wanted, without_data
 
 
 @click.command()
@@ -40,15 +40,19 @@ def explore(
     The page is for this machine alone, and needs no network. Ctrl-C ends it. A saved page needs no
     server: it decodes in the browser, and can be sent to others.
 
+    Models that ship with vaelab are shown without data where these are not at hand.
+
     \b
-    Example:  vaelab explore runs/mnist/vae runs/mnist/conv
+    Example:  vaelab explore mnist-vae,mnist-conv
     """
     from vaelab.explorer import serve
     from vaelab.progress import Counter
 
     loaded = load_models(models)
-    sets = load_data(wanted(data, read, next(iter(loaded.values()))), limit)
-    if save is not None:
+    sets = None
+    if (data, read, limit, save) != (None, (), None, None) or not without_data(loaded):
+        sets = load_data(wanted(data, read, next(iter(loaded.values()))), limit)
+    if save is not None and sets is not None:
         from vaelab.explorer import portable
 
         click.echo(portable.save(save, loaded, sets))

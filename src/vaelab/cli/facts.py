@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -96,32 +98,86 @@ def list_recipes() -> None:
 
 
 @click.command(name="models")
-@click.argument("folder", default=".", type=click.Path(), shell_complete=completion.runs)
-def list_models(folder: str) -> None:
-    """List the models below a folder, with their test ELBO.
+@click.argument("what", required=False, metavar="[NAME|FOLDER]", shell_complete=completion.cards)
+@json_option
+def list_models(what: str | None, as_json: bool) -> None:
+    """List the models that ship, and those below a folder.
+
+    With the name of a model that ships, print its card; with a folder, list the models below it
+    alone. Figures are of test data, in nats but for kNN accuracy, with standard errors.
 
     \b
-    Example:  vaelab models runs
+    Example:  vaelab models mnist-vae
     """
-    from vaelab.storage import load
+    from vaelab import shipped
 
-    if not Path(folder).is_dir():
-        raise checks.ArgumentError(f"folder = {folder}, but there is no such folder; name another.")
-    found = list(completion.folders(folder))
-    for path in found:
+    if what in shipped.names():
+        click.echo(_json(shipped.facts(what)) if as_json else shipped.card(what), nl=as_json)
+        return
+    if what is not None and not Path(what).is_dir():
+        known = checks.unknown("it", what, shipped.names())
+        raise checks.ArgumentError(f"{what} is neither a folder nor a model that ships: {known}")
+    rows = [] if what is not None else list(map(_shipped_row, shipped.names()))
+    for path in completion.folders(what or "."):
         try:
-            saved = load(path)
+            rows.append(_found_row(path))
         except checks.StorageError as error:
             note(f"note: {error}")
-            continue
-        figures = saved.figures
-        elbo = f", ELBO {figures['elbo']:.2f} nats" if "elbo" in figures else ""
-        click.echo(
-            f"{path}: {saved.recipe}, {saved.model.latent_dim} latent dimensions, "
-            f"{saved.data['name']}{elbo}"
-        )
-    if not found:
-        note(f"no models in {folder}; 'vaelab train' and 'vaelab compare' make some.")
+    if as_json:
+        click.echo(_json(rows))
+        return
+    for row in rows:
+        click.echo(_told(row))
+    if not rows:
+        note(f"no models in {what or '.'}; 'vaelab train' and 'vaelab compare' make some.")
+
+
+def _json(document: object) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+KEPT = ("elbo", "log_likelihood", "knn_accuracy")
+"""Figures that a list of models shows, each with its standard error."""
+
+
+def _shipped_row(name: str) -> dict[str, Any]:
+    """A model that ships, in plain values."""
+    from vaelab.shipped import facts
+
+    known = facts(name)
+    about = {"name": name, "recipe": known["recipe"], "data": known["data"]["name"]}
+    latent_dim = len(known["figures"]["kl_per_dimension"])
+    return {**about, "latent_dim": latent_dim, **_kept(known["figures"]), "bytes": known["bytes"]}
+
+
+def _found_row(path: str) -> dict[str, Any]:
+    """A model of the person's own, in plain values."""
+    from vaelab.storage import load
+
+    saved = load(path)
+    about = {"name": path, "recipe": saved.recipe, "data": saved.data["name"]}
+    size = sum(part.stat().st_size for part in Path(path).iterdir() if part.is_file())
+    latent_dim = saved.model.latent_dim
+    return {**about, "latent_dim": latent_dim, **_kept(saved.figures), "bytes": size}
+
+
+def _kept(figures: Mapping[str, Any]) -> dict[str, Any]:
+    names = [name for kept in KEPT for name in (kept, f"{kept}_se")]
+    return {name: figures[name] for name in names if figures.get(name) is not None}
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """A row of the list in a line."""
+    texts = [f"{row['recipe']}, {row['latent_dim']} latent dimensions, {row['data']}"]
+    for name, called, unit, digits in (
+        ("elbo", "ELBO", " nats", 2),
+        ("log_likelihood", "log p(x)", " nats", 2),
+        ("knn_accuracy", "kNN", "", 3),
+    ):
+        if name in row:
+            error = f" ± {row[f'{name}_se']:.{digits}f}" if f"{name}_se" in row else ""
+            texts.append(f"{called} {row[name]:.{digits}f}{error}{unit}")
+    return f"{row['name']}: {', '.join([*texts, _bytes(row['bytes'])])}"
 
 
 @click.command(name="datasets")

@@ -36,6 +36,12 @@ def names(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
+def listed(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Reads models as words, or as lists of them separated by commas, which no path has."""
+    words = [[word] if Path(word).exists() else word.split(",") for word in value]
+    return tuple(name for some in words for name in some if name)
+
+
 class Choice(click.Choice[str]):
     """One of several words, with a hint for a mistyped one."""
 
@@ -244,7 +250,12 @@ data_option = options(
     read_option,
 )
 models_argument = click.argument(
-    "models", nargs=-1, required=True, metavar="MODEL...", shell_complete=completion.models
+    "models",
+    nargs=-1,
+    required=True,
+    callback=listed,
+    metavar="MODEL...",
+    shell_complete=completion.models,
 )
 model_argument = click.argument("model", shell_complete=completion.models)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -162,6 +162,7 @@ def encode(
 def _encode_shards(
     model: str, data: str, out: Path, limit: int | None, read: tuple[str, ...], **spread: Any
 ) -> None:
+    from vaelab import shipped
     from vaelab.data import shards
     from vaelab.encoding import write_shards
     from vaelab.progress import Counter
@@ -177,7 +178,13 @@ def _encode_shards(
         checks.choice("--read", name, ("scale", "size", "fit"))
     try:
         click.echo(
-            write_shards(out, model, shards(location, **given), progress=Counter("codes"), **spread)
+            write_shards(
+                out,
+                shipped.located(model),
+                shards(location, **given),
+                progress=Counter("codes"),
+                **spread,
+            )
         )
     except KeyboardInterrupt as error:
         raise checks.Interrupted(
@@ -279,7 +286,8 @@ def _draw(
     """Draws one of the report's figures; data are read only where it shows some."""
     between_points = figure == "interpolation" and shown["ends"] is not None and data is None
     needless = figure in WITHOUT_DATA or between_points
-    drawn = exhibits(models, False if needless else data, read, **shown)
+    on_map = figure == "latent" or (figure == "paths" and shown["ends"] is not None)
+    drawn = exhibits(models, False if needless else data, read, codes_alone=on_map, **shown)
     from vaelab import report
 
     deliver({figure: report.FIGURES[figure](drawn)}, save, show)
@@ -331,10 +339,11 @@ def doctor(
     """
     from dataclasses import asdict
 
+    from vaelab import shipped
     from vaelab.doctor import examine_data, examine_model, report
     from vaelab.storage import is_model
 
-    if is_model(Path(target)):
+    if target in shipped.names() or is_model(Path(target)):
         ((_, vae),) = load_models([target]).items()
         train, test = load_data(wanted(data, read, vae), limit)
         findings = examine_model(vae, train, test, particles=particles)

@@ -121,7 +121,7 @@ def called(data: str) -> str:
 
 
 def load_models(folders: Sequence[str]) -> dict[str, VAE]:
-    """Models by the folder's name, or by its path where two have the same name."""
+    """Models by their folder's name, that of one that ships, or by path where two have one."""
     from vaelab.estimator import load
 
     names = [Path(folder).resolve().name for folder in folders]
@@ -133,16 +133,37 @@ def load_models(folders: Sequence[str]) -> dict[str, VAE]:
 
 
 def exhibits(
-    models: Sequence[str], data: str | bool | None, read: Sequence[str] = (), **shown: Any
+    models: Sequence[str],
+    data: str | bool | None,
+    read: Sequence[str] = (),
+    *,
+    codes_alone: bool = False,
+    **shown: Any,
 ) -> Exhibits:
-    """What is shown of models; `data` is a name, `None` for the first model's, `False` for none."""
+    """What is shown of models; `data` is a name, `None` for the first model's, `False` for none.
+
+    With `codes_alone`, maps that ship with models take the place of data that are not at hand.
+    """
+    from vaelab import shipped
     from vaelab.exhibits import Exhibits
 
     loaded = load_models(models)
     if isinstance(data, bool):
         return Exhibits(loaded, **shown)
+    if codes_alone and data is None and not read:
+        known = shipped.maps(vae.shipped_ for vae in loaded.values())
+        if known is not None:
+            latents = {name: one.codes.loc for name, one in zip(loaded, known, strict=True)}
+            return Exhibits(loaded, known[0].train, known[0].test, latents=latents, **shown)
     train, test = load_data(wanted(data, read, next(iter(loaded.values()))))
     return Exhibits(loaded, train, test, **shown)
+
+
+def without_data(models: Mapping[str, VAE]) -> bool:
+    """Whether models are shown by the maps that ship with them, since their data are not here."""
+    from vaelab import shipped
+
+    return shipped.maps(vae.shipped_ for vae in models.values()) is not None
 
 
 def deliver(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from vaelab import checks, storage
+from vaelab import checks, shipped, storage
 from vaelab.estimator._vae import VAE
 from vaelab.likelihoods import in_words
 from vaelab.parts import Part
@@ -20,13 +20,15 @@ def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) ->
     """The estimator that a model folder holds; `load(vae.save(folder))` has the same bits.
 
     Arguments:
-        folder: A model folder.
+        folder: A model folder, or the name of a model that ships with vaelab, such as
+            `"mnist-vae"`; `"./mnist-vae"` is a folder.
         parts: Classes of parts that are not vaelab's own and may occur in it.
 
     Raises:
         checks.StorageError: No such folder, not a model folder, damaged, or of a newer format.
     """
-    saved = storage.load(folder, parts=parts)
+    place = shipped.located(folder)
+    saved = storage.load(place, parts=parts)
     modules = saved.model.parts
     recipe = Recipe(
         saved.recipe,
@@ -52,4 +54,5 @@ def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) ->
     if "features" in vae.data_:
         vae.feature_names_in_ = np.asarray(vae.data_["features"], dtype=object)
     vae.n_features_in_ = int(np.prod(saved.model.shape))
+    vae.shipped_ = place.name if place.parent == shipped.ROOT else None
     return vae

@@ -205,7 +205,7 @@ class VAE(Fitted):
             return self._set(trained, recipe, data)
         record, done = trained.history[0], history[-1]
         record |= {name: done[name] + record[name] for name in ("epoch", "steps", "seconds")}
-        self.model_, self.history_ = trained.model, [*history, record]
+        self.model_, self.history_, self.shipped_ = trained.model, [*history, record], None
         self.data_ = inputs.joined(data, inputs.record(X, x))
         return self
 
@@ -256,7 +256,7 @@ class VAE(Fitted):
     def _set(self, trained: Trained, recipe: Recipe, data: dict[str, Any]) -> Self:
         """Sets the attributes of an estimator fitted from fresh weights."""
         self.model_, self.history_, self.training_ = trained
-        self.recipe_, self.data_ = recipe, data
+        self.recipe_, self.data_, self.shipped_ = recipe, data, None
         self.likelihood_ = data["likelihood"]
         if trained.model.classes:
             self.classes_ = np.asarray(data["classes"])

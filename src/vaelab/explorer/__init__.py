@@ -14,7 +14,7 @@ import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vaelab import checks
+from vaelab import checks, shipped
 from vaelab.records import Dataset
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def explore(
     Arguments:
         models: A fitted model, several, or several by name.
         data: A `Dataset`, a pair of them (training and test), or an array of data; by default
-            what the first model was trained on.
+            what the first model was trained on. Where that is not at hand, models that ship with
+            vaelab are shown with the maps that ship with them, and no data.
         host: The address to listen on; any other than this machine's own lets others see the page.
         port: 1 to 65535; by default one that is free.
         open_browser: Whether to open the page; a notebook shows it in itself instead.
@@ -188,7 +189,19 @@ def _started(
     try:
         from vaelab.explorer.scene import Scene
 
-        return Explorer(Scene(models, *_data(models, data), progress=progress), listening, host)
+        known = None if data is not None else shipped.maps(v.shipped_ for v in models.values())
+        if known:
+            scene = Scene(
+                models,
+                known[0].train,
+                known[0].test,
+                codes={name: one.codes for name, one in zip(models, known, strict=True)},
+                references=[one.reference for one in known],
+                at_hand=False,
+            )
+        else:
+            scene = Scene(models, *_data(models, data), progress=progress)
+        return Explorer(scene, listening, host)
     except BaseException:
         listening.close()
         raise

@@ -50,14 +50,18 @@ class Judge:
     Arguments:
         models: Fitted models.
         rows: The data.
+        references: What pictures are ranked among, by model, where that is known: ELBO and log
+            p(x), each in order, `(2, R)`.
     """
 
-    def __init__(self, models: Sequence[VAE], rows: Rows) -> None:
+    def __init__(
+        self, models: Sequence[VAE], rows: Rows, references: Sequence[np.ndarray] = ()
+    ) -> None:
         self.models, self.rows = list(models), rows
         self._blocks = pieces(rows.count, BLOCK)
         self._terms = [np.zeros((2, rows.count), np.float32) for _ in models]
         self._known = [np.zeros(len(self._blocks), bool) for _ in models]
-        self._references: dict[int, np.ndarray] = {}
+        self._references = dict(enumerate(references))
 
     def terms(self, model: int, index: int) -> tuple[float, float]:
         """Rate and distortion of a datum."""
@@ -81,6 +85,8 @@ class Judge:
 
     def rank_steps(self) -> Iterator[None]:
         """Works out in small steps what pictures are ranked among: a fixed sample of test data."""
+        if len(self._references) == len(self.models):
+            return
         sample = as_tensor(self.rows.sets[-1].limited(REFERENCE).x)
         for model in range(len(self.models)):
             if model in self._references:
@@ -92,13 +98,17 @@ class Judge:
                 yield
             self._references[model] = np.sort(np.concatenate(known, 1), 1)
 
-    def ranked(self, model: int, x: Tensor) -> Ranked:
-        """The figures of a single datum at rest, `(1, *shape)`, and its ranks."""
+    def reference(self, model: int) -> np.ndarray:
+        """What pictures are ranked among: ELBO and log p(x) of test data, each in order."""
         for _ in self.rank_steps():
             pass
+        return self._references[model]
+
+    def ranked(self, model: int, x: Tensor) -> Ranked:
+        """The figures of a single datum at rest, `(1, *shape)`, and its ranks."""
+        lower = self.reference(model)
         terms, weighed = self._weighed(model, x)
         elbo, log_p = float(terms.elbo[0]), float(weighed[0])
-        lower = self._references[model]
         return Ranked(
             elbo=elbo,
             rate=float(terms.rate[0]),

@@ -31,6 +31,7 @@ class Rows:
 
     Arguments:
         sets: The training data and, where there are any, the test data.
+        at_hand: Whether the data themselves are there; else only their labels and number are.
 
     Raises:
         checks.DataError: The two are of different shape or type.
@@ -40,8 +41,8 @@ class Rows:
     (torch.Size([2, 3]), ('train', 4))
     """
 
-    def __init__(self, sets: Sequence[Dataset]) -> None:
-        self.sets = list(sets)
+    def __init__(self, sets: Sequence[Dataset], *, at_hand: bool = True) -> None:
+        self.sets, self.at_hand = list(sets), at_hand
         self.count = sum(map(len, self.sets))
         first = as_tensor(self.sets[0].x[:1])
         self.shape, self.dtype = tuple(first.shape[1:]), first.dtype
@@ -54,7 +55,13 @@ class Rows:
                 )
 
     def at(self, indices: np.ndarray) -> Tensor:
-        """Data at rest, in the order of the indices, `(K, *shape)`."""
+        """Data at rest, in the order of the indices, `(K, *shape)`.
+
+        Raises:
+            checks.DataError: They are not at hand.
+        """
+        if not self.at_hand:
+            raise checks.DataError(self.note)
         x = torch.empty((len(indices), *self.shape), dtype=self.dtype)
         before = 0
         for part in self.sets:
@@ -63,6 +70,17 @@ class Rows:
                 x[torch.from_numpy(here)] = as_tensor(part.x[indices[here] - before])
             before += len(part)
         return x
+
+    @property
+    def note(self) -> str:
+        """What is missing where the data are not at hand, in a sentence; else nothing."""
+        name = self.sets[0].name
+        return (
+            ""
+            if self.at_hand
+            else f"{name} is not on this machine, so there are points without pictures, figures of "
+            f"each and neighbours; --data {name} downloads it."
+        )
 
     def where(self, index: int) -> tuple[str, int]:
         """The split of a datum, and its row there."""

@@ -46,16 +46,17 @@ class Nearest(NamedTuple):
 class Placed(NamedTuple):
     """What a model makes of a datum: q(z|x), `(D,)` each, the reconstruction, figures in nats.
 
-    The last four are known of pictures only: log p(x), the shares of the reference whose ELBO and
-    log p(x) are lower, and log p(x) of the reference, in order.
+    Figures are unknown of data that are not at hand. The last four are known of pictures only: log
+    p(x), the shares of the reference whose ELBO and log p(x) are lower, and log p(x) of the
+    reference, in order.
     """
 
     z: np.ndarray
     scale: np.ndarray
     image: np.ndarray
-    elbo: float
-    rate: float
-    distortion: float
+    elbo: float | None = None
+    rate: float | None = None
+    distortion: float | None = None
     log_p: float | None = None
     elbo_rank: float | None = None
     log_p_rank: float | None = None
@@ -63,12 +64,12 @@ class Placed(NamedTuple):
 
 
 class Datum(NamedTuple):
-    """A datum: where it stands, the label of its class, itself, and what each model makes of it."""
+    """A datum: where it stands, its class's label, itself, and what each model makes of it."""
 
     split: str
     row: int
     label: int | None
-    image: np.ndarray
+    image: np.ndarray | None
     models: list[Placed]
 
 
@@ -97,6 +98,8 @@ class Scene:
         train: The training data.
         test: The test data, if there are any.
         codes: Posteriors of the training data followed by the test data, by model, where known.
+        references: What pictures are ranked among, by model, where known; see `Judge`.
+        at_hand: Whether the data themselves are there; else the codes of all models must be given.
         progress: Called while data are encoded, with how many are, and how many are to be.
 
     Raises:
@@ -117,14 +120,16 @@ class Scene:
         test: Dataset | None = None,
         *,
         codes: Mapping[str, Codes] | None = None,
+        references: Sequence[np.ndarray] = (),
+        at_hand: bool = True,
         progress: Progress | None = None,
     ) -> None:
         self.models = dict(models)
-        self.rows = Rows([part for part in (train, test) if part is not None])
+        self.rows = Rows([part for part in (train, test) if part is not None], at_hand=at_hand)
         self._vaes = list(self.models.values())
         self._check_models()
         self.codes = self._encoded(codes or {}, progress)
-        self.judge = Judge(self._vaes, self.rows)
+        self.judge = Judge(self._vaes, self.rows, references)
         self._components: dict[int, maps.Components] = {}
         self._trees: dict[int, Any] = {}
         self._edges: np.ndarray | None = None
@@ -170,9 +175,10 @@ class Scene:
     @property
     def facts(self) -> dict[str, Any]:
         """What is shown, in plain values: data, classes, models, and what can be asked for."""
-        rows = self.rows
+        rows, joined = self.rows, self.rows.at_hand and edges.possible(self.rows.sets)
         return {
             "title": rows.sets[0].name,
+            "note": rows.note,
             "count": rows.count,
             "shape": list(rows.shape),
             "range": list(rows.range),
@@ -187,14 +193,14 @@ class Scene:
                 }
                 for name, vae in self.models.items()
             ],
-            "figures": list(FIGURES),
+            "figures": list(FIGURES) if rows.at_hand else [],
             "can": {
                 "upload": self.drawable,
                 "geodesic": True,
                 "gif": self.drawable,
                 "axes": True,
-                "edges": "all" if edges.possible(self.rows.sets) else "none",
-                "hover": "all",
+                "edges": "all" if joined else "none",
+                "hover": "all" if rows.at_hand else "none",
                 "decode": "exact",
             },
         }
@@ -299,19 +305,25 @@ class Scene:
         """Refuses a model or a figure that there is not."""
         self._code(model)
         checks.choice("name", name, FIGURES)
+        if not self.rows.at_hand:
+            raise checks.DataError(self.rows.note)
 
     def datum(self, index: int) -> Datum:
         """All that is known of a datum."""
         checks.integer("index", index, least=0, most=self.rows.count - 1)
         models = []
         for model, codes in enumerate(self.codes):
-            rate, distortion = self.judge.terms(model, index)
             image = self._decoded(model, codes.loc[[index]])[0]
-            figures = (-(rate + distortion), rate, distortion)
-            models.append(Placed(codes.loc[index], codes.scale[index], image, *figures))
+            placed = Placed(codes.loc[index], codes.scale[index], image)
+            if self.rows.at_hand:
+                rate, distortion = self.judge.terms(model, index)
+                elbo = -(rate + distortion)
+                placed = placed._replace(elbo=elbo, rate=rate, distortion=distortion)
+            models.append(placed)
         place = NO_CLASS if self.rows.labels is None else int(self.rows.labels[index])
         label = None if place == NO_CLASS else self.rows.classes[place]["label"]
-        return Datum(*self.rows.where(index), label, self.images([index])[0], models)
+        own = self.images([index])[0] if self.rows.at_hand else None
+        return Datum(*self.rows.where(index), label, own, models)
 
     def place(self, content: bytes, *, invert: bool = False) -> Placement:
         """Where a picture lands: an image file, fitted into the data's height and width on black.

@@ -119,7 +119,7 @@ export class DatumPanel {
       change: () => this.hover(Number(this.number.value)),
     });
     this.element = panel("Datum", el("label", { for: "datum" }, "number ", this.number), this.body,
-      explorer.edges.near,
+      explorer.edges.near, explorer.scene.note ? el("p", { class: "soft note" }, explorer.scene.note) : null,
       explorer.scene.can.hover === "some"
         ? el("p", { class: "soft" }, "This page carries a random part of the data.") : null);
     this.load = newest(async (/** @type {number} */ index) => {
@@ -186,6 +186,7 @@ export class NeighboursPanel {
     this.explorer = explorer;
     this.row = el("div", { class: "row small" });
     this.element = panel("Nearest data", this.row);
+    this.element.hidden = explorer.scene.can.hover === "none";
     this.follow = newest(async () => {
       const { active, models, scene, backend } = explorer;
       if (scene.can.hover === "none") return;

@@ -10,7 +10,7 @@
  */
 /**
  * What is shown: data, training then test, and the models that map them.
- * @typedef {{title: string, count: number, shape: number[], range: [number, number],
+ * @typedef {{title: string, note: string, count: number, shape: number[], range: [number, number],
  *   classes: ClassInfo[], splits: Split[], models: ModelInfo[], figures: string[],
  *   can: Abilities}} Scene
  */
