@@ -2,9 +2,10 @@
 
     python tools/ship.py mnist-vae mnist-conv        # or no name, for all of them
 
-Each is trained on the training data but for a tenth, which is held out: by that tenth alone the state
-that is kept is chosen, and the epochs and the regularisation were. Test data are looked at once, after
-the weights were rounded to 16 bits. An interrupted training goes on with the same command.
+Each is trained on the training data but for a tenth, which is held out. By that tenth alone the
+state that is kept is chosen, and the epochs and the regularisation were. Test data are looked at
+once, after the weights were rounded to 16 bits. An interrupted training goes on with the same
+command.
 """
 
 from __future__ import annotations
