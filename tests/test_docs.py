@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from collections.abc import Callable
@@ -169,3 +170,22 @@ def test_the_make_goals_of_the_readme_exist() -> None:
 def test_every_public_function_is_documented() -> None:
     for name in vaelab.__all__:
         assert (getattr(vaelab, name).__doc__ or "").strip(), name
+
+
+def test_figures_on_paper_follow_from_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    outlook = importlib.import_module("outlook")
+    page = PAGES["docs/scaling.md"]
+    workers, images = outlook.ceilings()
+    assert outlook.table() in page
+    assert f"{workers} of them" in page
+    assert f"{images:,} images a second" in page
+    for what, section, name in (
+        (
+            "training `conv`, two processes of one thread",
+            "scale",
+            "conv: two processes of one thread",
+        ),
+        ("encoding by `vae`, two Ray workers", "encoding", "two Ray workers"),
+    ):
+        assert f"| {what} | {outlook.measured(section, name):,.0f} |" in page
