@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import vaelab
+from vaelab import shipped
 from vaelab.cli import cli, completion
 
 ALL = list(cli.commands.values())
@@ -142,7 +143,7 @@ def test_recipes_are_completed_alone_and_in_lists() -> None:
 @pytest.mark.usefixtures("models")
 def test_model_folders_are_completed() -> None:
     everything = ["runs/beta", "runs/mnist/conv", "runs/mnist/vae"]
-    assert plain("evaluate", "") == everything
+    assert plain("evaluate", "") == [*shipped.names(), *everything]
     assert plain("decode", "runs/beta", "runs/m") == everything[1:]
     assert plain("decode", "runs/mnist/v") == ["runs/mnist/vae"]
     assert offered("export", "runs/x") == [("dir", "runs/x")]
