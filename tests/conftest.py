@@ -15,15 +15,19 @@ settings.register_profile("vaelab", deadline=None, derandomize=True)  # the same
 settings.load_profile("vaelab")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Fixtures of any scope compute with the threads of the tests: other ones may give other bits."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _torch_state() -> Iterator[None]:
     """Each test starts from the same global random state, with one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ import pytest
 from nursery import ENVIRONMENT, Forked, prepare
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("program.py"))]
-TRAIN = ["train", "vae", "blobs", "--epochs", "40", "--checkpoint-seconds", "0", "--out"]
+TRAIN = ["train", "vae", "blobs", "--epochs", "120", "--checkpoint-seconds", "0", "--out"]
 COMPARE = [
     "compare", "blobs", "--recipes", "vae,linear,conv", "--epochs", "12", "--particles", "2",
     "--jobs", "2", "--checkpoint-seconds", "0", "--out",
@@ -136,7 +136,7 @@ def test_a_signal_keeps_the_state_and_tells_how_to_go_on(
     line = err.strip().splitlines()[-1]
     assert line.startswith("error: interrupted at step ")
     told, _, command = line.partition("; continue with: vaelab ")
-    assert told.endswith(" of 360; the state is kept")
+    assert told.endswith(" of 1,080; the state is kept")
     finish(shlex.split(command), tmp_path)
     assert result(tmp_path / "run") == result(whole[0])
 
