@@ -17,7 +17,7 @@ settings.load_profile("vaelab")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Fixtures of any scope compute with the threads of the tests: other ones may give other bits."""
+    """Fixtures of any scope compute with as many threads as tests: more may give other bits."""
     torch.set_num_threads(1)
 
 
