@@ -160,20 +160,9 @@ def write(
 ) -> Path:
     """Writes all files of a model beside its place, and then puts them there at once."""
     folder, work = out / name, out / f".{name}.{secrets.token_hex(4)}.part"
-    saved = storage.Saved(
-        model=vae.model_,
-        recipe=vae.recipe_.name,
-        objective=vae.recipe_.objective,
-        separation=vae.recipe_.separation,
-        training=vae.training_,
-        seed=vae.seed,
-        history=vae.history_,
-        data=vae.data_,
-        figures=figures,
-        versions=vae.versions_,
-    )
     try:
-        made = storage.save(saved, work / name, weights=WEIGHTS)
+        made = vae.save(work / name, figures=figures)
+        storage.save(storage.load(made), made, weights=WEIGHTS)
         codes = Codes(*(np.concatenate(both) for both in zip(*map(vae.encode, sets), strict=True)))
         reference = Judge([vae], Rows(sets)).reference(0)
         shipped.write_map(made, codes, *sets, reference)
