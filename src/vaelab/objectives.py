@@ -131,7 +131,7 @@ class ELBO(Objective):
         distortion = -log_likelihood.mean(0)
         rate = kl(q, p, z)
         charge = self._free(q, p, rate) if self.free_bits else rate
-        loss = distortion + self.kl_weight(step) * charge
+        loss = torch.add(distortion, charge, alpha=self.kl_weight(step))
         return Terms(loss=loss, rate=rate, distortion=distortion)
 
     def _free(self, q: Distribution, p: Distribution, rate: Tensor) -> Tensor:

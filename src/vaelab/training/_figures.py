@@ -19,19 +19,19 @@ __all__ = ["of_epoch", "of_step", "of_valid", "summed"]
 @torch.no_grad()
 def summed(terms: Terms, apart: Tensor | None) -> Tensor:
     """Sums over data: loss, rate, distortion, and the term of a separation if there is one."""
-    sums = [terms.loss.sum(), terms.rate.sum(), terms.distortion.sum()]
-    return torch.stack(sums if apart is None else [*sums, apart.sum()])
+    values = [terms.loss, terms.rate, terms.distortion]
+    return torch.stack(values if apart is None else [*values, apart]).sum(1)
 
 
 def of_step(sums: Tensor, count: int) -> dict[str, float]:
     """Figures of a step.
 
     Arguments:
-        sums: Loss, rate, distortion, the gradient's norm, whether it was clipped, and the term of
-            a separation if there is one: `(5,)` or `(6,)`.
+        sums: Loss, rate, distortion, the term of a separation if there is one, the gradient's
+            norm, and whether it was clipped: `(5,)` or `(6,)`.
         count: How many data the step had.
     """
-    _, rate, distortion, norm, _, *apart = sums.tolist()
+    _, rate, distortion, *apart, norm, _ = sums.tolist()
     values = {
         "images": count,
         "elbo": -(rate + distortion) / count,
@@ -53,7 +53,7 @@ def of_epoch(sums: Tensor, count: int, steps: int, objective: Objective) -> dict
         steps: How many steps it had.
         objective: What was minimised.
     """
-    loss, rate, distortion, norm, clipped, *apart = sums.tolist()
+    loss, rate, distortion, *apart, norm, clipped = sums.tolist()
     values = {"gradient_norm": norm / steps, "clipped": clipped / steps}
     values |= _named("train", objective, [loss / count, rate / count, distortion / count])
     if apart:

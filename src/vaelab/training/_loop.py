@@ -232,9 +232,10 @@ class Loop:
             parameter.grad = None
         mine = self.ranks.share(rows)
         share = self.draws.share(len(rows), self.steps)
-        loss = sums = torch.zeros(3, device=self.device)
         if len(mine):
             loss, sums = self._gradient(mine, len(rows), share)
+        else:
+            loss = sums = torch.zeros(3, device=self.device)
         if share is not None:
             asked = sums.new_full((1,), float(self.asked() is not None))
             add_up(self.draws, self.parameters, [sums, asked], len(rows))
@@ -245,8 +246,7 @@ class Loop:
         self.optimizer.step()
         self.steps += 1
         self.position += 1
-        clipped = (norm > self.clip_norm).float()
-        told = torch.cat([sums[:3], torch.stack([norm, clipped]), sums[3:]])
+        told = torch.cat([sums, torch.stack([norm, norm > self.clip_norm])])
         self.sums += told
         return told
 
