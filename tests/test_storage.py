@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from vaelab import VAE, checks, load, recipes, storage
 from vaelab.likelihoods import Bernoulli
 from vaelab.networks import MLP
+from vaelab.objectives import ELBO
 from vaelab.posteriors import DiagonalGaussian
 from vaelab.priors import StandardNormal
 from vaelab.records import Dataset
@@ -165,7 +166,7 @@ def test_networks_of_older_formats_have_gelu(train: Dataset, tmp_path: Path) -> 
         (lambda f: edit(f, surprise=1), r"unknown or missing fields \['surprise'\]"),
         (lambda f: edit(f, seed=-1), "seed = -1, but it must be"),
         (lambda f: edit(f, training={"speed": 1}), "config.json is damaged"),
-        (lambda f: edit(f, objective__objective="exec"), "objective = 'exec' is not known"),
+        (lambda f: edit(f, objective__objective="exec"), "objective 'exec' is not known here"),
         (lambda f: edit(f, parts__prior__part="subprocess"), "part 'subprocess' is not known here"),
         (
             lambda f: edit(f, parts__prior__latent_dim=3),
@@ -190,11 +191,16 @@ class Shifted(StandardNormal):
     """A prior that somebody else wrote."""
 
 
+@dataclass(frozen=True)
+class Halved(ELBO):
+    """An objective that somebody else wrote."""
+
+    share: float = 0.5
+
+
 def test_parts_of_others_are_loaded_when_their_class_is_given(
     train: Dataset, tmp_path: Path
 ) -> None:
-    from dataclasses import replace
-
     recipe = replace(recipes.build("vae", train.shape), name="mine", prior=Shifted(2))
     vae = VAE(recipe, epochs=1).fit(train)
     folder = vae.save(tmp_path / "mine")
@@ -202,6 +208,19 @@ def test_parts_of_others_are_loaded_when_their_class_is_given(
         load(folder)
     same = load(folder, parts=[Shifted])
     assert np.array_equal(same.transform(train), vae.transform(train))
+
+
+def test_objectives_of_others_are_loaded_when_their_class_is_given(
+    train: Dataset, test: Dataset, tmp_path: Path
+) -> None:
+    recipe = replace(recipes.build("vae", train.shape), name="mine", objective=Halved(share=0.25))
+    vae = VAE(recipe, epochs=1).fit(train)
+    folder = vae.save(tmp_path / "mine")
+    with pytest.raises(checks.StorageError, match="objective 'Halved' is not known here"):
+        load(folder)
+    same = load(folder, parts=[Halved])
+    assert same.recipe_.objective == Halved(share=0.25)
+    assert same.score(test) == vae.score(test)
 
 
 def test_loading_leaves_the_global_random_state_alone(folder: Path) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from vaelab.distributions import DiagonalNormal, isolated, kl, kl_per_dimension
 from vaelab.model import Model
 from vaelab.records import Terms
 
-__all__ = ["ELBO", "OBJECTIVES", "ImportanceWeighted", "Objective"]
+__all__ = ["ELBO", "OBJECTIVES", "ImportanceWeighted", "Objective", "build"]
 
 
 class Objective(ABC):
@@ -195,3 +197,28 @@ def _draw(
 
 OBJECTIVES: dict[str, type[Objective]] = {"elbo": ELBO, "importance-weighted": ImportanceWeighted}
 """The objectives by name."""
+
+
+def build(description: Mapping[str, Any], own: Iterable[type] = ()) -> Objective:
+    """The objective of a description: the name of its class as `objective`, and its settings.
+
+    Arguments:
+        description: As model folders have it.
+        own: Classes that may be built beside vaelab's; what is no objective is passed over.
+
+    Raises:
+        checks.StorageError: An unknown class.
+
+    >>> build({"objective": "ELBO", "beta": 2.0}).name
+    'elbo_beta2'
+    """
+    classes = (*OBJECTIVES.values(), *(cls for cls in own if issubclass(cls, Objective)))
+    known: dict[str, type[Objective]] = {cls.__name__: cls for cls in classes}
+    name, settings = description["objective"], dict(description)
+    if name not in known:
+        raise checks.StorageError(
+            f"objective {name!r} is not known here; if you wrote it, pass its class: "
+            "vaelab.load(folder, parts=[...])."
+        )
+    del settings["objective"]
+    return known[name](**settings)

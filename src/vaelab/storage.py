@@ -25,13 +25,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
-from vaelab import checks, files
+from vaelab import checks, files, objectives
 from vaelab.conditioning import Conditioned
 from vaelab.distributions import seeded
 from vaelab.likelihoods import LIKELIHOODS
 from vaelab.model import Model
 from vaelab.networks import NETWORKS
-from vaelab.objectives import ELBO, OBJECTIVES, Objective
+from vaelab.objectives import ELBO, Objective
 from vaelab.parts import Part, build, describe
 from vaelab.posteriors import POSTERIORS
 from vaelab.priors import PRIORS
@@ -223,12 +223,12 @@ def _exchange(work: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) -> Saved:
+def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part | Objective]] = ()) -> Saved:
     """Reads a model folder.
 
     Arguments:
         folder: The folder.
-        parts: Classes of parts that are not vaelab's own and may occur in it.
+        parts: Classes of parts and objectives that are not vaelab's own and may occur in it.
 
     Raises:
         checks.StorageError: The folder is not there, not a model folder, damaged, or of a newer
@@ -248,19 +248,21 @@ def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) ->
     return saved
 
 
-def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: Path) -> Saved:
+def _from_config(config: dict[str, Any], own: tuple[type, ...], folder: Path) -> Saved:
     tables = (POSTERIORS, PRIORS, LIKELIHOODS, NETWORKS)
-    known = [Conditioned, *(cls for table in tables for cls in table.values()), *parts]
+    parts = [Conditioned, *(cls for table in tables for cls in table.values()), *own]
+    known = [cls for cls in parts if issubclass(cls, Part)]
 
-    def make() -> Model:
+    def make() -> tuple[Model, Objective]:
         try:
             built = {name: build(config["parts"][name], known) for name in _PARTS}
+            objective = objectives.build(config["objective"], own)
         except checks.StorageError as error:
             raise checks.StorageError(f"{folder / CONFIG}: {error}") from error
-        return Model(**built)  # type: ignore[arg-type]
+        return Model(**built), objective  # type: ignore[arg-type]
 
     with torch.device("meta"):  # takes no memory, whatever sizes the description claims
-        expected = {k: (tuple(v.shape), v.dtype) for k, v in make().state_dict().items()}
+        expected = {k: (tuple(v.shape), v.dtype) for k, v in make()[0].state_dict().items()}
     weights, history = _weights(folder / WEIGHTS, expected), _history(folder / HISTORY)
     _check_same_training(folder, history)
     if not files.is_plain(config["recipe"]):
@@ -268,14 +270,13 @@ def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: 
             f"{folder / CONFIG} is damaged: recipe {config['recipe']!r} is no plain name."
         )
     with seeded(0):
-        model = make()
+        model, objective = make()
     model.load_state_dict(weights)
-    objective, separation = dict(config["objective"]), config["separation"]
-    name = checks.choice("objective", objective.pop("objective"), [o.__name__ for o in _OBJECTIVES])
+    separation = config["separation"]
     return Saved(
         model=model.eval(),
         recipe=config["recipe"],
-        objective=next(o for o in _OBJECTIVES if o.__name__ == name)(**objective),
+        objective=objective,
         separation=None if separation is None else Separation(**separation),
         training=Training(**config["training"]),
         seed=checks.seed(config["seed"]),
@@ -288,7 +289,6 @@ def _from_config(config: dict[str, Any], parts: tuple[type[Part], ...], folder: 
 
 _PARTS = ("posterior", "prior", "likelihood")
 WITH_UNITS = ("DiagonalGaussian", "FixedGaussian", "Gaussian", "Vamp")
-_OBJECTIVES = tuple(OBJECTIVES.values())
 
 
 def _text(path: Path) -> str:

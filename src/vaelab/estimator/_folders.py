@@ -10,19 +10,20 @@ import numpy as np
 from vaelab import checks, shipped, storage
 from vaelab.estimator._vae import VAE
 from vaelab.likelihoods import in_words
+from vaelab.objectives import Objective
 from vaelab.parts import Part
 from vaelab.recipes import Recipe
 
 __all__ = ["load"]
 
 
-def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part]] = ()) -> VAE:
+def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part | Objective]] = ()) -> VAE:
     """The estimator that a model folder holds; `load(vae.save(folder))` has the same bits.
 
     Arguments:
         folder: A model folder, or the name of a model that ships with vaelab, such as
             `"mnist-vae"`; `"./mnist-vae"` is a folder.
-        parts: Classes of parts that are not vaelab's own and may occur in it.
+        parts: Classes of parts and objectives that are not vaelab's own and may occur in it.
 
     Raises:
         checks.StorageError: No such folder, not a model folder, damaged, or of a newer format.
