@@ -1,4 +1,7 @@
-"""Time an image and memory as the data grow: training and encoding a memory-mapped file."""
+"""Time an image and memory as the data grow: training and encoding a memory-mapped file.
+
+Beside it, the same images in memory, so that what the file costs is seen.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,17 @@ from typing import Any
 import numpy as np
 
 import vaelab
-from common import BATCH, Goal, Row, Settings, child
+from common import OWN_BATCH, Goal, Row, Settings, child
 
 REFERENCE = 60_000
-ORDER = (10_000, 60_000, 600_000, 10_000, 60_000, 6_000_000, 10_000, 60_000)
-"""The small sizes before, between and after the large ones, so that a drift shows."""
+HELD = 600_000
+"""How many images are trained on in memory, too."""
 
-QUICK = (10_000, 60_000)
+MAPPED, IN_MEMORY = "mapped", "in memory"
+SMALL = ((10_000, MAPPED), (60_000, MAPPED))
+LARGE = ((HELD, MAPPED), (HELD, IN_MEMORY))
+ORDER = (*SMALL, *LARGE, *SMALL, (6_000_000, MAPPED), *SMALL, *reversed(LARGE))
+"""The small sizes before, between and after the large ones, so that a drift shows."""
 
 FIGURES = {
     "step": ("training loop", 1e6, "µs an image"),
@@ -39,15 +46,37 @@ def run(settings: Settings) -> list[Row]:
     if not sys.platform.startswith("linux"):
         print("growth reads /proc/self/status, so it runs on Linux only.")
         return []
-    order = QUICK if settings.quick else ORDER
-    reports: dict[int, list[dict[str, Any]]] = {size: [] for size in sorted(set(order))}
-    for size in order:
+    order = SMALL if settings.quick else ORDER
+    reports: dict[int, list[dict[str, Any]]] = {size: [] for size, _ in sorted(set(order))}
+    held: list[dict[str, Any]] = []
+    for size, place in order:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "images.npy")
             write_repeated(path, size)
-            asked = {"data": str(path), "batch_size": BATCH}
-            reports[size].append(child("grow.py", asked, threads=settings.threads))
-    return [row for key in FIGURES for row in _rows(key, reports)]
+            asked = {"data": str(path), "batch_size": OWN_BATCH, "mapped": place == MAPPED}
+            report = child("grow.py", asked, threads=settings.threads)
+            (reports[size] if place == MAPPED else held).append(report)
+    rows = [row for key in FIGURES for row in _rows(key, reports)]
+    return [*rows, *_beside_memory(reports, held)]
+
+
+def _beside_memory(
+    reports: dict[int, list[dict[str, Any]]], held: list[dict[str, Any]]
+) -> list[Row]:
+    """Seconds of the training loop on files over those in memory."""
+    if not held:
+        return []
+    what, factor, unit = FIGURES["step"]
+    base = statistics.median(report["step"] for report in held)
+    rows = [Row(f"{what}, {HELD:,} images in memory", _values(held, "step", factor), unit)]
+    for size in (HELD, max(reports)):
+        name = f"{what}, {size:,} images mapped / {HELD:,} in memory"
+        rows.append(Row(name, _values(reports[size], "step", 1 / base), "×", Goal(1.2)))
+    return rows
+
+
+def _values(reports: list[dict[str, Any]], key: str, factor: float) -> tuple[float, ...]:
+    return tuple(factor * report[key] for report in reports)
 
 
 def write_repeated(path: Path, count: int) -> None:
@@ -66,9 +95,9 @@ def write_repeated(path: Path, count: int) -> None:
 
 def _rows(key: str, reports: dict[int, list[dict[str, Any]]]) -> list[Row]:
     what, factor, unit = FIGURES[key]
-    values = {size: [factor * r[key] for r in runs] for size, runs in reports.items()}
+    values = {size: _values(runs, key, factor) for size, runs in reports.items()}
     base = statistics.median(values[REFERENCE])
-    rows = [Row(f"{what}, {size:,} images", tuple(values[size]), unit) for size in values]
+    rows = [Row(f"{what}, {size:,} images", values[size], unit) for size in values]
     if key in FLAT:
         rows += [
             Row(

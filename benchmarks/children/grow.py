@@ -1,4 +1,4 @@
-"""Trains one epoch on a memory-mapped file and encodes it, while its memory is watched."""
+"""Trains one epoch on a file, memory-mapped or not, and encodes it, while memory is watched."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import vaelab  # noqa: E402
 def main() -> None:
     """Trains, encodes and reports."""
     torch.set_num_threads(given["threads"])
-    x = np.load(given["data"], mmap_mode="r")
+    x = np.load(given["data"], mmap_mode="r" if given["mapped"] else None)
     images, began, last = 0, 0.0, 0.0
 
     def callback(event: str, values: Mapping[str, float]) -> None:
