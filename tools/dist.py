@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = Path("src/vaelab")
+PACKAGE = "src/vaelab/"
 RECIPES = ("vae", "fixed-variance", "conv")
 MODEL_FILES = ("config.json", "model.safetensors", "history.jsonl")
 FIGURES = (
@@ -141,12 +141,12 @@ def check_sdist(path: Path) -> None:
 
 def check_wheel(path: Path) -> None:
     """It holds every file of the package and nothing else, and a page for an index."""
-    package = {name for name in sources() if Path(name).is_relative_to(PACKAGE)}
+    package = {name.removeprefix("src/") for name in sources() if name.startswith(PACKAGE)}
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
         (about,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = message_from_string(archive.read(about).decode())
-    compare("the wheel", {f"src/{name}" for name in names}, package)
+    compare("the wheel", set(names), package)
     text = str(metadata.get_payload())
     broken = re.search(r"\]\((?!https?:|#)([^)\s]*)\)", text)
     require(
