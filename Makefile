@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-slow bench ship check docs format clean
+.PHONY: help setup demo test test-slow lowest bench ship check dist docs format clean
 
 help:  ## list the goals
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,12 @@ test: $(READY)  ## run the tests and the examples in the docstrings
 test-slow: $(READY)  ## run all tests, those that take minutes included
 	$(BIN)/python -m pytest -q
 
+LOWEST := build/lowest
+lowest:  ## run the tests with the lowest versions that are allowed, in build/lowest (several GB)
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev,mlflow]'
+	$(LOWEST)/bin/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
 BENCH ?=
 bench: $(READY)  ## measure against baselines, about three hours; BENCH=startup for one of them
 	$(BIN)/python benchmarks/run.py $(BENCH)
@@ -40,6 +46,9 @@ check: $(READY) docs  ## check format, lint, types, floors, the site, and that a
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npx --yes --package typescript@5.9.3 tsc -p tsconfig.json
 	$(BIN)/python -m pytest -q tests/test_floors.py tests/test_docs.py tests/test_public_api.py src/vaelab
+
+dist: $(READY)  ## build sdist and wheel into dist/, and try the wheel where nothing else of vaelab is
+	$(BIN)/python tools/dist.py
 
 docs: $(READY)  ## build the documentation site, build/docs/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs

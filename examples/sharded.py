@@ -4,8 +4,9 @@
 
 Each process holds a part of every layer's weights, of their gradients and of Adam's state, and
 gathers a layer only while it computes with it. What is written is an ordinary model folder. It has
-been run on processors (gloo), not on GPUs (NCCL). A model that fits into one process trains faster
-by `vaelab train` under torchrun, which also validates, keeps its state and resumes; this does not.
+been run on processors (gloo, with PyTorch 2.7 or newer), not on GPUs (NCCL). A model that fits into
+one process trains faster by `vaelab train` under torchrun, which also validates, keeps its state
+and resumes; this does not.
 """
 
 from __future__ import annotations

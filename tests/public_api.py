@@ -44,8 +44,7 @@ def described(name: str, thing: object) -> Iterator[str]:
     if not inspect.isclass(thing):
         yield f"{name}{signature(thing)}" if inspect.isfunction(thing) else name
         return
-    base = issubclass(thing, BaseException)
-    yield f"class {name}" if base else f"class {name}{signature(thing)}"
+    yield f"class {name}{signature(thing)}" if constructor_is_ours(thing) else f"class {name}"
     ours = [cls for cls in thing.__mro__ if cls.__module__.startswith("vaelab.")]
     for own in sorted({own for cls in ours for own in vars(cls) if not own.startswith("_")}):
         value = inspect.getattr_static(thing, own)
@@ -54,6 +53,12 @@ def described(name: str, thing: object) -> Iterator[str]:
             yield f"{name}.{own}{signature(value)}"
         elif isinstance(value, property) or not callable(value):
             yield f"{name}.{own}"
+
+
+def constructor_is_ours(cls: type) -> bool:
+    """Whether what is called is not that of another package, whose versions differ."""
+    owner = next(base for base in cls.__mro__ if {"__init__", "__new__"} & vars(base).keys())
+    return owner.__module__.startswith("vaelab.") or owner is object
 
 
 def signature(thing: object) -> str:

@@ -372,6 +372,11 @@ def test_lists(run: Run) -> None:
     assert out.startswith("mnist           60,000 + 10,000 of 1 × 28 × 28, CC BY-SA 3.0, from ")
 
 
+def words(text: str) -> str:
+    """Without the marks that click put around the name of an option in 8.4, or before."""
+    return re.sub("[':.]", "", text)
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -432,7 +437,7 @@ def test_bad_input_is_one_line_and_an_exit_code(
     found, out, err = run(*args.split())
     assert found == code, err
     assert out == ""
-    assert err.startswith(f"error: {message}"), err
+    assert words(err).startswith(words(f"error: {message}")), err
     assert err.count("\n") == 1
     assert not any(Path().rglob("*")), "nothing may be left behind"
 

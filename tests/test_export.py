@@ -15,7 +15,13 @@ from vaelab.export import export_onnx
 from vaelab.records import Dataset
 
 
-@pytest.mark.parametrize("recipe", ["conv", "fixed-variance"])
+OLD = pytest.mark.skipif(
+    torch.__version__ < "2.13",
+    reason="PyTorch 2.6 and 2.7 refuse it; none from 2.8 to 2.12 was tried",
+)
+
+
+@pytest.mark.parametrize("recipe", [pytest.param("conv", marks=OLD), "fixed-variance"])
 def test_onnx_gives_what_pytorch_gives(
     recipe: str, train: Dataset, test: Dataset, tmp_path: Path
 ) -> None:

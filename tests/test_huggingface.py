@@ -80,7 +80,7 @@ def test_a_column_of_images_and_one_of_classes_are_found() -> None:
 
 
 def test_what_was_saved_opens_by_its_path_and_is_the_same(tmp_path: Path) -> None:
-    of_images().save_to_disk(tmp_path / "pets")
+    of_images().save_to_disk(str(tmp_path / "pets"))
     again = data.load(tmp_path / "pets")
     for saved, given in zip(again, data.load(of_images()), strict=True):
         assert saved.fingerprint == given.fingerprint
@@ -96,7 +96,7 @@ def test_splits_tell_training_and_test_data_apart(name: str, saved: bool, tmp_pa
     parts = {"train": slice(0, 30), name: slice(30, 40), "unsupervised": slice(0, 5)}
     given: Any = DatasetDict({name: of_images(rows) for name, rows in parts.items()})
     if saved:
-        given.save_to_disk(tmp_path / "pets")
+        given.save_to_disk(str(tmp_path / "pets"))
         given = tmp_path / "pets"
     with pytest.warns(checks.VaelabWarning, match="not used are its splits unsupervised"):
         train, test = data.load(given)
@@ -242,7 +242,7 @@ def test_columns_of_numbers_are_the_features_of_a_table(tmp_path: Path) -> None:
     train, test = data.load(given, labels="kind")
     assert train.class_names == ("x", "y")
     assert train.shape == (2,)
-    given.save_to_disk(tmp_path / "t")
+    given.save_to_disk(str(tmp_path / "t"))
     with pytest.warns(checks.VaelabWarning, match=r"t: not used are its columns a\."):
         train, _ = data.load(tmp_path / "t", labels="kind", column="b")
     assert train.shape == (1,)
@@ -355,7 +355,7 @@ def test_a_damaged_folder_and_a_missing_package_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "pets"
-    of_images().save_to_disk(folder)
+    of_images().save_to_disk(str(folder))
     (arrow,) = folder.glob("*.arrow")
     whole = arrow.read_bytes()
     arrow.write_bytes(whole[: len(whole) // 2])

@@ -52,6 +52,7 @@ def alone(data: Path) -> Model:
     return model
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="FSDP2 on processors came with PyTorch 2.7")
 def test_two_processes_hold_half_each_and_reach_the_weights_of_one(tmp_path: Path) -> None:
     done = launched(tmp_path)
     assert done.returncode == 0, done.stderr

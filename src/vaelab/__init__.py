@@ -95,13 +95,15 @@ _FROM = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'vaelab' has no attribute {name!r}")
-    if name not in _FROM:
-        return import_module(f"vaelab.{name}")
-    module = import_module(f"vaelab.{_FROM[name]}")
-    return getattr(module, "write" if name == "write_report" else name)
+if not TYPE_CHECKING:  # who checks types would believe that every name is there
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'vaelab' has no attribute {name!r}")
+        if name not in _FROM:
+            return import_module(f"vaelab.{name}")
+        module = import_module(f"vaelab.{_FROM[name]}")
+        return getattr(module, "write" if name == "write_report" else name)
 
 
 def __dir__() -> list[str]:

@@ -67,8 +67,8 @@ def export_onnx(vae: VAE, folder: str | os.PathLike[str]) -> list[Path]:
         The paths of the two files.
 
     Raises:
-        checks.ArgumentError: A package is missing, a part cannot be said in ONNX, or the model is
-            conditional.
+        checks.ArgumentError: A package is missing, a part cannot be said in ONNX (PyTorch 2.6 and
+            2.7 refuse convolutional decoders), or the model is conditional.
         OSError: The folder cannot be written.
 
     >>> from vaelab import VAE

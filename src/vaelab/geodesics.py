@@ -176,7 +176,8 @@ def _through(model: Model, nodes: np.ndarray) -> np.ndarray:
     pairs = np.unique(np.sort(pairs, 1), axis=0)
     pairs = pairs[pairs[:, 0] < pairs[:, 1]]  # of equal points, one may be its own neighbour
     weights = _lengths(model, nodes, pairs)
-    graph = csr_array((weights, (pairs[:, 0], pairs[:, 1])), shape=(len(nodes), len(nodes)))
+    ends = pairs.astype(np.int32).T  # csgraph of SciPy 1.11 takes no other whole numbers
+    graph = csr_array((weights, (ends[0], ends[1])), shape=(len(nodes), len(nodes)))
     before = dijkstra(graph, directed=False, indices=[0], return_predecessors=True)[1][0]
     way = [1]
     while way[-1] != 0:

@@ -279,7 +279,7 @@ def _joined(near: np.ndarray, sureness: np.ndarray) -> Graph:
     both = one_way + one_way.T - one_way * one_way.T
     edges = triu(both.astype(np.float32), k=1).tocoo()
     there = edges.data > 0
-    starts, ends = (end[there].astype(np.int32) for end in edges.coords)
+    starts, ends = (end[there].astype(np.int32) for end in (edges.row, edges.col))
     return Graph(starts, ends, edges.data[there], count)
 
 

@@ -53,7 +53,7 @@ class Explorer:
 
         from vaelab.explorer.server import MOST_ASKED, Site
 
-        self.scene, self._site = scene, Site(scene, host)
+        self.scene, self._site, self._listening = scene, Site(scene, host), listening
         self.url = address(host, listening.getsockname()[1])
         config = uvicorn.Config(
             self._site,
@@ -83,6 +83,7 @@ class Explorer:
         """Ends the serving, open pages too."""
         self._server.should_exit = True
         self._thread.join(PATIENCE)
+        self._listening.close()  # uvicorn before 0.44 leaves it open when it ends as it starts
         self._site.close()
 
     def __enter__(self) -> Explorer:

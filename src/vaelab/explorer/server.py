@@ -244,6 +244,7 @@ class _Guard:
             await self.app(scope, receive, send_safely)
         elif scope["type"] == "websocket":
             response = JSONResponse({"error": refusal}, 403)
+            del response.headers["content-length"]  # uvicorn sends one of its own
             await WebSocket(scope, receive, send_safely).send_denial_response(response)
         else:
             await JSONResponse({"error": refusal}, 403)(scope, receive, send_safely)
