@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -202,7 +203,7 @@ class Loop:
     ) -> tuple[Terms, Tensor | None]:
         """The objective of data, and how far they are from their neighbours, if any are given."""
         model, bfloat16 = self._given(y), self.settings.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16) if bfloat16 else nullcontext():
             if near is None or self.separation is None:
                 known = None if share is None else sharing(model.encode(x), share)
                 return self.objective(model, x, step=step, q=known), None
