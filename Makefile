@@ -13,12 +13,14 @@ setup: $(READY)  ## install vaelab and its tools into .venv
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=...") if sys.version_info < (3, 11) else 0'
+	@echo "installing vaelab and its tools into $(VENV): some minutes, about 3 GB"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
 demo: $(READY)  ## train three VAEs on MNIST and write a report (the main job)
 	$(BIN)/vaelab compare mnist --out runs/demo --overwrite
+	@echo "next: source $(BIN)/activate; vaelab explore runs/demo/vae runs/demo/conv"
 
 test: $(READY)  ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"

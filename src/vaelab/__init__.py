@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         plots,
         posteriors,
         priors,
+        progress,
         recipes,
         testing,
     )
@@ -70,6 +71,7 @@ __all__ = [
     "plots",
     "posteriors",
     "priors",
+    "progress",
     "recipes",
     "testing",
     "write_report",

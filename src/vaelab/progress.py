@@ -24,6 +24,9 @@ class TrainingBar:
     Arguments:
         name: What is trained.
         position: Line of the bar, where several are drawn at once.
+
+    >>> from vaelab import VAE
+    >>> vae = VAE("vae", callback=TrainingBar("vae"))
     """
 
     def __init__(self, name: str, position: int = 0) -> None:
