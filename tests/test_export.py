@@ -14,7 +14,6 @@ from vaelab import VAE, checks, export
 from vaelab.export import export_onnx
 from vaelab.records import Dataset
 
-
 OLD = pytest.mark.skipif(
     torch.__version__ < "2.13",
     reason="PyTorch 2.6 and 2.7 refuse it; none from 2.8 to 2.12 was tried",
