@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -48,7 +49,10 @@ def ray() -> Iterator[Any]:
             object_store_memory=120 * 2**20,
         )
         yield ray
-        ray.shutdown()
+        with warnings.catch_warnings():  # pytest has set its own filters since
+            warnings.simplefilter("ignore")
+            ray.shutdown()
+            gc.collect()  # Ray 2.40 does not wait for the processes that it ends
 
 
 class Dying:

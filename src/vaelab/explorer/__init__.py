@@ -53,7 +53,7 @@ class Explorer:
 
         from vaelab.explorer.server import MOST_ASKED, Site
 
-        self.scene, self._site, self._listening = scene, Site(scene, host), listening
+        self.scene, self._site = scene, Site(scene, host)
         self.url = address(host, listening.getsockname()[1])
         config = uvicorn.Config(
             self._site,
@@ -70,9 +70,13 @@ class Explorer:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, args=([listening],), name="vaelab-explorer", daemon=True
+            target=self._serve, args=(listening,), name="vaelab-explorer", daemon=True
         )
         self._thread.start()
+
+    def _serve(self, listening: socket) -> None:
+        with listening:  # uvicorn before 0.44 leaves it open when it is to end as it starts
+            self._server.run([listening])
 
     def wait(self) -> None:
         """Returns when the page is no longer served; Ctrl-C interrupts."""
@@ -83,7 +87,6 @@ class Explorer:
         """Ends the serving, open pages too."""
         self._server.should_exit = True
         self._thread.join(PATIENCE)
-        self._listening.close()  # uvicorn before 0.44 leaves it open when it ends as it starts
         self._site.close()
 
     def __enter__(self) -> Explorer:
