@@ -242,6 +242,18 @@ def test_train_then_evaluate(run: Run) -> None:
     assert f"{figures['elbo']:.2f} ± {figures['elbo_se']:.2f}" in out
 
 
+@pytest.mark.usefixtures("sketched")
+def test_that_there_is_nothing_to_resume_is_told(run: Run) -> None:
+    quick = ("--epochs", 1, "--resume", "--out")
+    told = "nothing to resume in {}: starting anew"
+    compare = ("compare", "blobs", "--recipes", "linear", "--particles", 2, *quick, "b")
+    for args, name in ((("train", "linear", "blobs", *quick, "a"), "a"), (compare, "b")):
+        first, again = run(*args), run(*args)
+        assert (first[0], again[0]) == (0, 0)
+        assert first[2].splitlines()[0] == told.format(name)
+        assert "nothing" not in again[2]
+
+
 def test_a_budget_of_minutes_is_recorded_with_its_steps(run: Run) -> None:
     assert run("train", "linear", "blobs", "--budget-minutes", 0.02, "--out", "m")[0] == 0
     settings = json.loads(Path("m/config.json").read_text())["training"]
@@ -402,7 +414,10 @@ def words(text: str) -> str:
         ("compare blobs --at nan,0", 1, "point is not finite; give finite numbers."),
         ("compare blobs --at 1,x", 2, "Invalid value for '--at': '1,x' is not numbers separated"),
         ("compare blobs --start 0,0", 1, "--end is missing; give both ends, or neither."),
-        ("train vae blobs --set speed=3", 1, "option of recipe 'vae' = 'speed' is not known"),
+        ("train vae blobs --set speed=3", 1, "recipe 'vae' has no option 'speed'. Known: latent"),
+        ("train vae blobs --set beta=3", 1, "recipe 'vae' has no option 'beta'; recipe 'beta' has."),
+        ("train beta blobs --set betta=3", 1, "recipe 'beta' has no option 'betta'; did you mean"),
+        ("compare --recipes vae, linear", 2, "Invalid value for '--recipes': 'vae,' ends with a "),
         ("train vae blobs --set speed", 1, "--set speed, but it must be NAME=VALUE, such as"),
         ("train vae blobs --set training.clip=1", 1, "setting of training = 'clip' is not known"),
         ("train vae blobs --set trainig.x=1", 1, "--set = 'trainig' is not known; did you mean"),
@@ -427,7 +442,7 @@ def words(text: str) -> str:
         ("kl --p 0 --q 0,1", 1, "--p has 1 numbers, but it must be MEAN,SCALE, such as 0,1."),
         ("kl --p 0,1 --q 0,1 --draws 1", 1, "draws = 1, but it must be a whole number"),
         ("report nowhere", 1, "nowhere holds no comparison: metrics.json is missing"),
-        ("comapre", 2, "command = 'comapre' is not known; did you mean 'compare'? Known: "),
+        ("comapre", 2, "there is no command 'comapre'; did you mean 'compare'? Known: "),
         ("--nonsense", 2, "No such option '--nonsense'."),
     ],
 )

@@ -270,6 +270,12 @@ def sampled_labels(vae: VAE, label: str | None, count: int) -> object:
     return known[checks.choice("--label", label, known)]
 
 
+def tell_anew(folder: Path, begun: Path) -> None:
+    """Tells that a folder is to be resumed in which nothing was begun, as `begun` would show."""
+    if not any(begun.parent.glob(begun.name)):
+        note(f"nothing to resume in {folder}: starting anew")
+
+
 def is_empty(folder: Path) -> bool:
     """Whether a folder holds nothing that was put there to be kept."""
     return folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir())
