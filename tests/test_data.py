@@ -472,6 +472,12 @@ def test_offline_mnist_falls_back_with_one_warning(places):
     assert not places["cache"].exists()
 
 
+def test_a_data_set_is_told_in_a_line(places):
+    with pytest.warns(checks.VaelabWarning):
+        train, _ = data.load("mnist")
+    assert repr(train) == "Dataset('mnist', train, 4,000 × (1, 28, 28), uint8, 10 classes)"
+
+
 def test_a_damaged_cache_offline_falls_back_too(places, contents):
     fill(places["cache"] / "mnist", contents)
     (places["cache"] / "mnist" / "t10k-labels-idx1-ubyte").write_bytes(bytes(18))

@@ -64,5 +64,5 @@ def explore(
         port=port,
         open_browser=not no_open,
         progress=Counter("codes"),
-        ready=click.echo,
+        ready=lambda url: click.echo(f"exploring at {url} (Ctrl-C ends it)"),
     )
