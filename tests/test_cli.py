@@ -319,6 +319,32 @@ def test_models_are_listed_and_damaged_ones_told(
     assert err.startswith("error: none is neither a folder nor a model that ships: ")
 
 
+def test_a_comparison_stands_for_its_models(
+    run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = models[0].parent
+    order = json.dumps({"models": {"vae": {}, "conv": {}, "../vae": {}, "gone": {}}})
+    (runs / "metrics.json").write_text(order)
+    try:
+        code, out, err = run("explore", runs, "--data", "blobs", "--save", "map.html")
+        assert (code, out) == (0, "map.html\n"), err
+        assert "<h1>blobs: vae, conv</h1>" in Path("map.html").read_text()
+        told = f"error: {runs} is a comparison; give one of its models: {runs}/vae, {runs}/conv.\n"
+        encode = ("encode", runs, "blobs", "--out")
+        for args in (("evaluate", runs), ("sample", runs), ("doctor", runs), (*encode, "c.csv")):
+            assert run(*args) == (1, "", told)
+    finally:
+        (runs / "metrics.json").unlink()
+    Path("runs").symlink_to(runs)
+    code, _, err = run("decode", "runs/mnist/vae")
+    assert (code, err) == (
+        1,
+        "error: runs/mnist/vae is not there; there are runs/conv, runs/vae; 'vaelab models' lists "
+        "all.\n",
+    )
+    assert run("decode", "nowhere")[2].endswith(" Or one of yours, such as runs/conv, runs/vae.\n")
+
+
 def test_parquet_without_pyarrow_is_told(
     run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
