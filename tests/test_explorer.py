@@ -1207,7 +1207,7 @@ def test_the_command(
     monkeypatch.setenv("VAELAB_QUIET", "")
     done = CliRunner().invoke(command, [*folders, *options], catch_exceptions=False)
     assert done.exit_code == 0
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", done.stdout)
+    assert re.fullmatch(r"exploring at http://127\.0\.0\.1:\d+/ \(Ctrl-C ends it\)\n", done.stdout)
     facts = json.loads(answers[0][2])
     assert facts["count"] == 100
     assert [model["name"] for model in facts["models"]] == ["d2", "d5"]

@@ -134,6 +134,16 @@ def test_a_finished_run_can_be_extended_and_that_can_be_interrupted(
     assert_same(whole, run(x, more, checkpoints=Checkpoints(tmp_path / "b", resume=True)))
 
 
+def test_a_finished_run_is_not_shortened(x: torch.Tensor, tmp_path: Path) -> None:
+    run(x, checkpoints=Checkpoints(tmp_path))
+    message = (
+        r"a finished run of 3 epochs, which can be extended to more epochs but not to fewer; give "
+        r"at least 3, or choose another folder\.$"
+    )
+    with pytest.raises(checks.StorageError, match=message):
+        run(x, replace(QUICK, epochs=2), checkpoints=Checkpoints(tmp_path, resume=True))
+
+
 def test_an_empty_folder_begins_anew(x: torch.Tensor, tmp_path: Path) -> None:
     assert_same(run(x), run(x, checkpoints=Checkpoints(tmp_path / "new", resume=True)))
 

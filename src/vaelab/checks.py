@@ -177,13 +177,15 @@ def choice(name: str, value: object, allowed: Iterable[str]) -> str:
     raise ArgumentError(unknown(f"{name} = {value!r}", str(value), known))
 
 
-def unknown(words: str, value: str, known: Iterable[str]) -> str:
+def unknown(words: str, value: str, known: Iterable[str], *, why: str = " is not known") -> str:
     """What to say of a `value`, told in `words`, that is none of those known.
 
     >>> unknown("'vea'", "vea", ["vae", "conv"])
     "'vea' is not known; did you mean 'vae'? Known: vae, conv."
+    >>> unknown("there is no command 'trian'", "trian", ["train", "kl"], why="")
+    "there is no command 'trian'; did you mean 'train'? Known: train, kl."
     """
     known = list(known)
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{words} is not known{hint} Known: {', '.join(known)}."
+    return f"{words}{why}{hint} Known: {', '.join(known)}."

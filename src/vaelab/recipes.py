@@ -260,9 +260,7 @@ def build(
     >>> type(build("conv", (3, 8, 8), likelihood="gaussian").likelihood).__name__
     'Gaussian'
     """
-    known = options(name)
-    for option in settings or {}:
-        checks.choice(f"option of recipe {name!r}", option, known)
+    _check_options(name, settings or {})
     for size in ("latent_dim", "classes"):
         checks.integer(size, (settings or {}).get(size, 1))
     with seeded(0):
@@ -277,6 +275,20 @@ def build(
                 "give another recipe, 'vae' say."
             )
         return _gaussian(recipe, _units(shape))
+
+
+def _check_options(name: str, settings: Settings) -> None:
+    """Refuses options that a recipe has not; where others have one, they are named."""
+    known = options(name)
+    for option in settings:
+        if option in known:
+            continue
+        what = f"recipe {name!r} has no option {option!r}"
+        others = [repr(other) for other in RECIPES if option in options(other)]
+        if others:
+            have = "has" if len(others) == 1 else "have"
+            raise checks.ArgumentError(f"{what}; recipe {' and '.join(others)} {have}.")
+        raise checks.ArgumentError(checks.unknown(what, option, known, why=""))
 
 
 def own(recipe: Recipe) -> str | None:

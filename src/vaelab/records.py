@@ -59,6 +59,17 @@ class Dataset:
                     "there must be one for each datum."
                 )
 
+    def __repr__(self) -> str:
+        """The form of the data, not the data: `Dataset('mnist', train, 4,000 × (1, 28, 28), ...)`.
+
+        >>> import numpy as np
+        >>> Dataset(np.zeros((9, 4), np.float32), None, "mine")
+        Dataset('mine', train, 9 × (4,), float32)
+        """
+        form = f"{len(self):,} × {self.shape}, {self.x.dtype}"
+        classes = f", {len(self.class_names)} classes" if self.class_names else ""
+        return f"Dataset({self.name!r}, {self.split}, {form}{classes})"
+
     def __len__(self) -> int:
         return len(self.x)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from vaelab.cli.group import data_option, limit_option, models_argument, quiet_option
-from vaelab.cli.shared import load_data, load_models, wanted, without_data
+from vaelab.cli.named import load_models
+from vaelab.cli.shared import load_data, wanted, without_data
 
 
 @click.command()
@@ -64,5 +65,5 @@ def explore(
         port=port,
         open_browser=not no_open,
         progress=Counter("codes"),
-        ready=click.echo,
+        ready=lambda url: click.echo(f"exploring at {url} (Ctrl-C ends it)"),
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from vaelab import checks
 from vaelab.cli import completion
 from vaelab.cli.group import json_option, more_figure_options, numbers
 from vaelab.cli.shared import deliver, note
+
+if TYPE_CHECKING:
+    from vaelab.data import Listing
 
 
 @click.command()
@@ -104,7 +107,7 @@ def list_models(what: str | None, as_json: bool) -> None:
     """List the models that ship, and those below a folder.
 
     With the name of a model that ships, print its card; with a folder, list the models below it
-    alone. Figures are of test data, in nats but for kNN accuracy, with standard errors.
+    alone. Figures are of test data, with standard errors; --json has more of them.
 
     \b
     Example:  vaelab models mnist-vae
@@ -126,9 +129,9 @@ def list_models(what: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(_json(rows))
         return
-    for row in rows:
-        click.echo(_told(row))
-    if not rows:
+    if rows:
+        click.echo(_table(rows))
+    else:
         note(f"no models in {what or '.'}; 'vaelab train' and 'vaelab compare' make some.")
 
 
@@ -166,18 +169,30 @@ def _kept(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {name: figures[name] for name in names if figures.get(name) is not None}
 
 
-def _told(row: Mapping[str, Any]) -> str:
-    """A row of the list in a line."""
-    texts = [f"{row['recipe']}, {row['latent_dim']} latent dimensions, {row['data']}"]
-    for name, called, unit, digits in (
-        ("elbo", "ELBO", " nats", 2),
-        ("log_likelihood", "log p(x)", " nats", 2),
-        ("knn_accuracy", "kNN", "", 3),
-    ):
-        if name in row:
-            error = f" ± {row[f'{name}_se']:.{digits}f}" if f"{name}_se" in row else ""
-            texts.append(f"{called} {row[name]:.{digits}f}{error}{unit}")
-    return f"{row['name']}: {', '.join([*texts, _bytes(row['bytes'])])}"
+COLUMNS = ("name", "data", "recipe", "ELBO in nats", "kNN", "size")
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The list, a line a model below the names of columns; figures stand to the right."""
+    lines = [COLUMNS, *map(_told, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if place < 3 else text.rjust(width)
+            for place, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def _told(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row of the list in words."""
+    texts = [row["name"], row["data"], row["recipe"]]
+    for name, digits in (("elbo", 2), ("knn_accuracy", 3)):
+        value, error = row.get(name), row.get(f"{name}_se")
+        told = "" if value is None else f"{value:.{digits}f}"
+        texts.append(told if error is None else f"{told} ± {error:.{digits}f}")
+    return (*map(str, texts), _bytes(row["bytes"]))
 
 
 @click.command(name="datasets")
@@ -202,14 +217,22 @@ def list_datasets(clean: bool) -> None:
     for row in data.describe():
         shape = " × ".join(str(size) for size in row.shape)
         click.echo(
-            f"{row.name:<16}{row.train:,} + {row.test:,} of {shape}, {row.licence}, "
-            f"from {row.place}"
+            f"{row.name:<16}{row.train:,} + {row.test:,} of {shape}, {row.licence}, {_where(row)}"
         )
     kept = data.converted()
     for one in kept:
         click.echo(f"{_bytes(one.size):<16}converted from {one.source}")
     if kept:
         note("'vaelab datasets --clean' removes what was converted; your own files stay.")
+
+
+def _where(row: Listing) -> str:
+    """Where a data set is, or how it can be had."""
+    if row.place == "nowhere":
+        return f"not here; put its files in {row.path}"
+    if row.place == "download":
+        return "not here; would be downloaded" + (f" (offline: {row.offline})" * bool(row.offline))
+    return f"from {row.place}"
 
 
 def _bytes(count: int) -> str:

@@ -27,12 +27,16 @@ def numbers(
         return None if value is None else tuple(float(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(
-            f"{value!r} is not numbers separated by commas, such as 0.5,-0.2."
+            f"{value!r} is not numbers separated by commas without spaces, such as 0.5,-0.2."
         ) from None
 
 
 def names(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:
     """Reads names separated by commas."""
+    if len(value) > 1 and value.endswith(","):  # the shell took the rest for another argument
+        raise click.BadParameter(
+            f"{value!r} ends with a comma; lists have commas and no spaces: vae,conv."
+        )
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
@@ -67,11 +71,10 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, but an unknown name is answered with the nearest one."""
-        try:
-            checks.choice("command", args[0], self.list_commands(ctx))
-        except checks.ArgumentError as error:
-            if not args[0].startswith("-"):
-                raise click.UsageError(str(error), ctx) from None
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-"):
+            what = f"there is no command {name!r}"
+            raise click.UsageError(checks.unknown(what, name, known, why=""), ctx)
         return super().resolve_command(ctx, args)
 
 

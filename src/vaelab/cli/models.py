@@ -26,6 +26,7 @@ from vaelab.cli.group import (
     quiet_option,
     read_option,
 )
+from vaelab.cli.named import is_comparison, load_model, located
 from vaelab.cli.shared import (
     both_ends,
     command,
@@ -33,7 +34,6 @@ from vaelab.cli.shared import (
     exhibits,
     in_shards,
     load_data,
-    load_models,
     load_shards,
     sampled_labels,
     wanted,
@@ -98,7 +98,7 @@ def evaluate(
     from vaelab.plots import scores
     from vaelab.progress import Counter
 
-    ((name, vae),) = load_models([model]).items()
+    name, vae = load_model(model)
     training_data, test = load_data(wanted(data, read, vae), limit)
     most = checks.integer("on", on)
     progress = Counter("log p(x)")
@@ -153,7 +153,7 @@ def encode(
                 f"--{name} {spread[name]} is for data in shards, but --out {out} is a file; give a "
                 "folder, a name without an ending."
             )
-    ((_, vae),) = load_models([model]).items()
+    _, vae = load_model(model)
     asked = wanted(data, read, vae)
     load = load_shards if in_shards(asked) else load_data
     click.echo(write_codes(out, vae, load(asked, limit)))
@@ -180,7 +180,7 @@ def _encode_shards(
         click.echo(
             write_shards(
                 out,
-                shipped.located(model),
+                shipped.located(located(model)),
                 shards(location, **given),
                 progress=Counter("codes"),
                 **spread,
@@ -203,7 +203,7 @@ def export(model: str, onnx: Path) -> None:
     """
     from vaelab.export import export_onnx
 
-    ((_, vae),) = load_models([model]).items()
+    _, vae = load_model(model)
     for path in export_onnx(vae, onnx):
         click.echo(path)
 
@@ -309,7 +309,7 @@ def sample(
     """
     from vaelab import latent, plots
 
-    ((_, vae),) = load_models([model]).items()
+    _, vae = load_model(model)
     z = latent.draw(vae.model_, count, seed)
     y = sampled_labels(vae, label, count)
     deliver({"samples": plots.image_grid(vae.decode(z, y))}, save, show)
@@ -343,8 +343,8 @@ def doctor(
     from vaelab.doctor import examine_data, examine_model, report
     from vaelab.storage import is_model
 
-    if target in shipped.names() or is_model(Path(target)):
-        ((_, vae),) = load_models([target]).items()
+    if is_model(Path(target)) or target in shipped.names() or is_comparison(target):
+        _, vae = load_model(target)
         train, test = load_data(wanted(data, read, vae), limit)
         findings = examine_model(vae, train, test, particles=particles)
     else:

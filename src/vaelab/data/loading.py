@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaelab import checks
 from vaelab.data import cache, download, huggingface, sources
-from vaelab.data.catalogue import DATASETS, OTHERS, Entry
+from vaelab.data.catalogue import DATASETS, OTHERS, Entry, Other
 from vaelab.records import Dataset
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ class Listing:
         shape: Shape of one datum, `(C, H, W)`.
         licence: Licence, as the authors state it.
         place: Where `load` would read it now: `"$VAELAB_DATA/<name>"`, `"cache"`, `"system"` or
-            `"download"`, `"vaelab"` where it is made here.
-        path: The folder, or the address of the first mirror.
+            `"download"`, `"vaelab"` where it is made here, `"nowhere"` where a person must put it.
+        path: The folder, where it should be too, or the address of the first mirror.
+        offline: What is read where nothing can be downloaded, in words.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Listing:
     licence: str
     place: str
     path: str
+    offline: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,21 @@ def describe() -> list[Listing]:
             if candidate.holds(entry):
                 place, path = candidate.label, str(candidate.folder)
                 break
-        rows.append(
-            Listing(entry.name, entry.train, entry.test, entry.shape, entry.licence, place, path)
-        )
+        rows.append(_listing(entry, place, path, entry.offline))
     for one in OTHERS.values():
-        rows.append(Listing(one.name, one.train, one.test, one.shape, one.licence, one.place, ""))
+        if one.folder is None:
+            rows.append(_listing(one, "vaelab", ""))
+            continue
+        folder, there = one.folder()
+        chosen = f"$VAELAB_DATA/{one.name}" if os.environ.get("VAELAB_DATA") else "cache"
+        rows.append(_listing(one, chosen if there else "nowhere", str(folder)))
     return rows
+
+
+def _listing(one: Entry | Other, place: str, path: str, offline: str = "") -> Listing:
+    return Listing(
+        one.name, one.train, one.test, one.shape, one.licence, place, path, offline=offline
+    )
 
 
 def load(
@@ -214,7 +225,7 @@ def _named(name: str, progress: download.Progress | None) -> tuple[Dataset, Data
     try:
         mirrors = download.fetch(entry, _cache(entry), progress)
     except checks.DataError as error:
-        return _fall_back(entry, str(error))
+        return _fall_back(entry, error)
     return _read(entry, _cache(entry), source=mirrors)
 
 
@@ -255,18 +266,21 @@ def _records(entry: Entry, arrays: list[np.ndarray], source: str) -> tuple[Datas
     return record(train_images, train_labels, "train"), record(test_images, test_labels, "test")
 
 
-def _fall_back(entry: Entry, reason: str) -> tuple[Dataset, Dataset]:
+def _fall_back(entry: Entry, error: checks.DataError) -> tuple[Dataset, Dataset]:
     """The substitute that the catalogue names, with one warning; else an error with a way out."""
+    reason = str(error)
     if entry.fallback is not None:
         try:
             arrays, source = entry.fallback()
-        except checks.DataError as error:
-            reason = f"{reason} Its substitute fails too: {error}"
+        except checks.DataError as failure:
+            reason = f"{reason} Its substitute fails too: {failure}"
         else:
             train, test = _records(entry, arrays, source)
+            kind = error.kind if isinstance(error, download.UnavailableError) else reason
             warnings.warn(
-                f"{entry.name}: using the {len(train) + len(test):,} images of {source} "
-                f"({len(train):,} to train, {len(test):,} to test), because {reason}",
+                f"{entry.name}: the {len(train) + len(test):,} images of {source} "
+                f"({len(train):,} to train, {len(test):,} to test), for it cannot be downloaded "
+                f"({kind.rstrip('.')}); figures on them do not compare with published ones.",
                 checks.VaelabWarning,
                 stacklevel=4,
             )

@@ -176,6 +176,14 @@ class Keeper:
         budget = {name: was.get(name) for name in ("epochs", "steps", "minutes")}
         if finished and all((was[name] or 0) <= (now[name] or 0) for name in budget):
             here = here | {"training": now | budget}
+        elif finished and difference(there, here | {"training": now | budget}) is None:
+            fewer = (n for n in ("steps", "minutes", "epochs") if (was.get(n) or 0) > (now[n] or 0))
+            name = next(fewer)
+            raise checks.StorageError(
+                f"{self.folder} holds a finished run of {was[name]} {name}, which can be extended "
+                f"to more {name} but not to fewer; give at least {was[name]}, or choose another "
+                "folder."
+            )
         found = difference(there, here)
         if found is not None:
             raise checks.StorageError(
