@@ -226,6 +226,29 @@ def test_the_page_escapes_what_it_is_given(page: str) -> None:
     assert "vaelab compare &lt;blobs&gt;" in page
 
 
+def test_the_page_tells_the_source_first_and_marks_what_cannot_be_trusted(
+    run: Comparison, exhibits: Exhibits, page: str, tmp_path: Path
+) -> None:
+    assert "†" not in page, "8 particles are too few to tell"
+    figures = {name: dict(row, unreliable=0.1) for name, row in run.figures.items()}
+    figures["conv"]["unreliable"] = 0.571
+    told = replace(
+        run,
+        figures=figures,
+        dataset={**run.dataset, "source": "a <stand-in> 1.0"},
+        differences=[{"models": ["conv", "vae"], "elbo": 1.24, "elbo_se": 0.1}],
+    )
+    page = report.write(tmp_path, told, exhibits).read_text()
+    header = page.split("</header>")[0]
+    assert "source: a &lt;stand-in&gt; 1.0" in header
+    rows = [row for row in page.split("<tr>") if "†" in row]
+    assert len(rows) == 1
+    assert rows[0].startswith('<th scope="row">conv</th>')
+    assert "57&nbsp;% of the data (conv)" in page
+    assert "conv − vae: +1.24 ± 0.10" in page
+    assert not re.search(r">-\d|\de-\d", page.split('id="divergence"')[1].split("</table>")[0])
+
+
 def test_the_page_says_how_to_repeat_it(page: str, run: Comparison) -> None:
     for fact in (run.machine, run.versions["torch"], run.dataset["train_fingerprint"]):
         assert fact in page

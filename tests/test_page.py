@@ -795,7 +795,7 @@ def test_the_report_is_alive(
             until(lambda shown=shown: "0.50, 0.20" in (shown.get_attribute("aria-label") or ""))
             assert alike(grey(shown), vae.inverse_transform([[0.5, 0.2]]), page)
         links = page.get_by_text("Save this figure")
-        assert links.count() == page.locator("main figure > img").count() > 5
+        assert links.count() == page.locator("main figure > .wide > img").count() > 5
         with page.expect_download() as download:
             links.first.click()
         saved = tmp_path / "figures" / download.value.suggested_filename
@@ -804,6 +804,32 @@ def test_the_report_is_alive(
         stated = f"{run.figures['conv']['elbo']:.2f}".replace("-", "−")
         assert elbo.startswith(stated)
         keep(page, "report")
+
+
+def test_the_report_is_legible_at_any_width(
+    browser: Browser, data: tuple[Dataset, Dataset], tmp_path: Path
+) -> None:
+    run = compare(["vae", "linear"], *data, out=tmp_path, epochs=1, particles=2)
+    command = "vaelab compare blobs " + "--a-long-option=value " * 9
+    shown = Exhibits(run.models, *data, latents=run.latents)
+    path = report.write(tmp_path, run, shown, command=command)
+    wide = {"width": 1400, "height": 900}
+    scales = "images => images.map(i => [i.id, 160 * i.width / i.naturalWidth])"
+    with opened(browser, path.as_uri(), viewport=wide) as page:
+        sizes = dict(page.locator("main figure img").evaluate_all(scales))
+        assert {name for name, size in sizes.items() if abs(size - 100) > 1} <= {"interpolation"}
+    with opened(browser, path.as_uri(), viewport={"width": 390, "height": 844}) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        sizes = dict(page.locator("main figure img").evaluate_all(scales))
+        assert min(sizes.values()) > 79, "pixels an inch"
+        pre = page.locator("#repeat ~ pre").first
+        assert pre.evaluate("box => box.scrollWidth <= box.clientWidth")
+        table = page.locator(".wide").first
+        fades = "box => ['--left', '--right'].map(name => box.style.getPropertyValue(name))"
+        until(lambda: table.evaluate(fades) == ["0px", "2.5rem"])
+        table.evaluate("box => box.scrollTo(1000, 0)")
+        until(lambda: table.evaluate(fades) == ["2.5rem", "0px"])
+        keep(page, "report-narrow")
 
 
 def test_a_server_that_ends_is_told_and_found_again(

@@ -82,6 +82,9 @@ CASES = {
         GREY, dict.fromkeys(MODELS, GREY), row_labels=[f"label {k}" for k in range(5)]
     ),
     "reconstructions, eight": lambda: plots.reconstructions(COLOUR, dict.fromkeys(MANY, COLOUR)),
+    "reconstructions, across": lambda: plots.reconstructions(
+        TALL, dict.fromkeys(MANY, TALL), row_labels=FASHION[: len(TALL)], across=True
+    ),
     "decoded": lambda: plots.decoded(dict.fromkeys(MODELS, GREY[0]), point=[0.5, 0.2]),
     "decoded, one": lambda: plots.decoded({"vae": COLOUR[0]}, point=-np.arange(20)),
     "decoded, eight": lambda: plots.decoded(dict.fromkeys(MANY, GREY[0]), point=[1]),
@@ -237,6 +240,29 @@ def test_pixels_are_the_images(images):
         for tile, image in zip(tiles, rows, strict=True):
             inner = tile[1:-1:scale, 1:-1:scale][:height, :width]
             np.testing.assert_array_equal(inner, image)
+
+
+def test_reconstructions_across_are_the_same_turned():
+    figure = plots.reconstructions(GREY, {"a": GREY[::-1]}, row_labels="abcde", across=True)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["original", "a"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == list("abcde")
+    above, below = pictures(figure)
+    down = pictures(plots.reconstructions(GREY, {"a": GREY[::-1]}))
+    for across, turned in zip((above, below), down, strict=True):
+        tiles = np.split(turned, len(GREY), axis=0)
+        np.testing.assert_array_equal(np.concatenate(tiles, axis=1), across)
+    first, second = (image.get_extent() for image in ax.images)
+    assert first[2] < second[3], "a gap between data and what a model made"
+
+
+def test_names_of_circles_stand_on_the_points():
+    (ax,) = plots.latent_map({"vae": Z}, Y).axes[:1]
+    names = [text for text in ax.texts if text.get_text().endswith("σ")]
+    assert names
+    for text in names:
+        assert text.get_zorder() > max(part.get_zorder() for part in ax.collections)
+        assert text.get_bbox_patch().get_facecolor() == (1, 1, 1, 1), "dashes would be minus signs"
 
 
 def test_values_outside_the_range_are_clipped():

@@ -14,7 +14,7 @@ import numpy as np
 from vaelab import checks, cluster, files, machine, storage
 from vaelab.comparison._evidence import PARTICLES, shown
 from vaelab.comparison._jobs import STOP, Job, Progress, run
-from vaelab.comparison._judging import check, evaluate, features_of
+from vaelab.comparison._judging import DOUBTED, check, evaluate, features_of
 from vaelab.comparison._seeds import differences, over_seeds, run_names
 from vaelab.comparison._tables import details, rows, table
 from vaelab.estimator import VAE, load
@@ -22,6 +22,7 @@ from vaelab.recipes import Recipe
 from vaelab.records import Dataset
 
 __all__ = [
+    "DOUBTED",
     "METRICS",
     "Comparison",
     "check",

@@ -27,6 +27,7 @@ def reconstructions(
     reconstructed: Mapping[str, np.ndarray],
     *,
     row_labels: Sequence[str] = (),
+    across: bool = False,
 ) -> Figure:
     """Draws originals beside each model's reconstructions: a row an example, a column a model.
 
@@ -34,6 +35,7 @@ def reconstructions(
         originals: The data, `(R, C, H, W)`.
         reconstructed: The mean of p(x | z) at each posterior mean, `(R, C, H, W)`, by model.
         row_labels: R texts for the left of the rows, or none.
+        across: Whether rows and columns change places: a column an example, a row a model.
 
     >>> x = np.zeros((3, 1, 28, 28))
     >>> figure = reconstructions(x, {"vae": x, "conv": x}, row_labels=["0", "1", "2"])
@@ -47,6 +49,8 @@ def reconstructions(
         raise checks.ArgumentError(
             f"row_labels has {len(row_labels)} texts, but it must have {len(left)}, one a row."
         )
+    if across:
+        return _reconstructed_across(left, columns, ("original", *reconstructed), row_labels, sizes)
     rows, models = columns.shape[:2]
     tall = _aspect(sizes)
     side = _side(models + 1.2, rows * tall, least=0.75)
@@ -65,6 +69,33 @@ def reconstructions(
         return settled(figure)
 
 
+def _reconstructed_across(
+    originals: np.ndarray,
+    columns: np.ndarray,
+    names: Sequence[str],
+    texts: Sequence[str],
+    sizes: Mapping[str, int],
+) -> Figure:
+    """Originals `(R, C, H, W)` in a row, and below them those of each model, `(R, M, C, H, W)`."""
+    examples, models = columns.shape[:2]
+    tall = _aspect(sizes)
+    side = _side(examples, (models + 1.2) * tall, least=0.75)
+    names = [heading(name, 1.0, SMALL) for name in names]
+    texts = [heading(text, side - 0.08, 8.0) for text in texts]
+    high = (models + 1 + APART) * tall
+    with style():
+        width = side * examples + breadth(names) + 0.15
+        figure, ax = _sheet(width, side * high + 0.4)
+        _tiles(ax, originals[None], tall)
+        _tiles(ax, columns.swapaxes(0, 1), tall, top=(1 + APART) * tall)
+        _frame(ax, 0.0, examples, high)
+        ax.xaxis.tick_top()
+        ax.set_xticks(np.arange(len(texts)) + 0.5, texts, fontsize=8)
+        rows = np.array([0.5, *(np.arange(models) + 1.5 + APART)])
+        ax.set_yticks(rows * tall, names)
+        return settled(figure)
+
+
 def decoded(images: Mapping[str, np.ndarray], *, point: Sequence[float]) -> Figure:
     """Draws what each model makes of one latent point, side by side.
 
@@ -79,7 +110,7 @@ def decoded(images: Mapping[str, np.ndarray], *, point: Sequence[float]) -> Figu
     sizes: dict[str, int] = {}
     stack = _stack("images", images, "CHW", sizes)
     tall = _aspect(sizes)
-    side = 2.2 if tall <= 1 else 2.2 / tall
+    side = 1.6 if tall <= 1 else 1.6 / tall
     title = f"decoded from z = {_arrays.point('point', point)}"
     width = max(side + 0.15, (breadth([title], 9.5) + 0.2) / min(4, len(stack)))
     with style():
@@ -245,7 +276,13 @@ def _sheet(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _tiles(
-    ax: Axes, grid: np.ndarray, tall: float, *, start: float = 0.0, gap: bool = True
+    ax: Axes,
+    grid: np.ndarray,
+    tall: float,
+    *,
+    start: float = 0.0,
+    top: float = 0.0,
+    gap: bool = True,
 ) -> None:
     """Draws images `(R, K, C, H, W)` as one picture of tiles 1 wide and `tall` high."""
     rows, columns = grid.shape[:2]
@@ -254,7 +291,7 @@ def _tiles(
         cmap="gray",
         vmin=0.0,
         vmax=1.0,
-        extent=(start, start + columns, rows * tall, 0.0),
+        extent=(start, start + columns, top + rows * tall, top),
         aspect="equal",
     )
 

@@ -34,6 +34,8 @@ __all__ = ["latent_map"]
 
 SIDE = 3.3  # inches of a panel
 SIGMAS = (1, 2, 3)
+# Behind the name of a circle: neither its dashes nor points may be read as a part of it.
+PATCH: dict[str, Any] = {"boxstyle": "round,pad=0.2", "facecolor": "white", "linewidth": 0}
 
 
 def latent_map(
@@ -169,8 +171,8 @@ def _draw_circles(ax: Axes, box: np.ndarray) -> list[list[float]]:
         look: dict[str, Any] = {"fill": False, "linestyle": (0, (4, 3)), "linewidth": 0.8}
         ax.add_patch(Circle((0.0, 0.0), sigma, edgecolor=INK, path_effects=halo(1.6), **look))
         if inches > 0.16 or sigma == SIGMAS[-1]:  # where circles are small, only the last is named
-            _label(ax, (0.0, -sigma), f"{sigma}σ", 6.5)
-            taken.append([0.0, -sigma, 0.1 / inches, 0.07 / inches])
+            _label(ax, (0.0, -sigma), f"{sigma}σ", 6.5, bbox=PATCH)
+            taken.append([0.0, -sigma, 0.12 / inches, 0.08 / inches])
     return taken
 
 
@@ -195,7 +197,7 @@ def _draw_class_names(
 
 
 def _label(
-    ax: Axes, place: Sequence[float] | np.ndarray, text: str, size: float, **look: str
+    ax: Axes, place: Sequence[float] | np.ndarray, text: str, size: float, **look: Any
 ) -> None:
     """Writes a text on the points: above them and the path, with a halo."""
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 7, **look}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaelab import files, plots
-from vaelab.comparison import Comparison, rows
+from vaelab.comparison import DOUBTED, Comparison, rows
 from vaelab.estimator import VAE
 from vaelab.exhibits import Exhibits
 from vaelab.explorer import portable
@@ -31,9 +31,10 @@ LARGEST = 13_500_000
 
 @dataclass(frozen=True)
 class _Picture:
-    """A figure of the page: its PNG as text, and what a reader without eyes is told."""
+    """A figure of the page: its PNG as text, its width, what a reader without eyes is told."""
 
     source: str
+    inches: float
     alt: str
 
 
@@ -71,7 +72,7 @@ def write(
         png = plots.png_bytes(figure)
         files.write_atomically(folder / "figures" / f"{name}.png", png)
         source = "data:image/png;base64," + base64.b64encode(png).decode()
-        pictures[name] = _Picture(source, _ALT[name])
+        pictures[name] = _Picture(source, float(figure.get_figwidth()), _ALT[name])
     page = _render(comparison, exhibits, pictures, command)
     return files.write_atomically(folder / PAGE, page)
 
@@ -83,7 +84,7 @@ def _render(
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["signed"] = lambda value, places=2: f"{value:.{places}f}".replace("-", "−")
+    environment.filters["number"] = _number
     template = (resources("vaelab.report") / "page.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         comparison=comparison,
@@ -93,7 +94,8 @@ def _render(
         objectives={name: vae.recipe_.objective.name for name, vae in comparison.models.items()},
         separations={name: _separation(vae) for name, vae in comparison.models.items()},
         pictures=pictures,
-        point=", ".join(f"{c:g}" for c in next(iter(exhibits.points.values()))),
+        doubted=_doubted(comparison),
+        point=", ".join(_number(c, "g") for c in next(iter(exhibits.points.values()))),
         ends=_ends(exhibits) if "interpolation" in pictures else {},
         by_data=exhibits.ends is None,
         names=exhibits.strips.names,
@@ -102,6 +104,17 @@ def _render(
         command=command,
         date=time.strftime("%Y-%m-%d"),
     )
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    """A number in a page: with the sign of mathematics, not a hyphen."""
+    return format(value, form).replace("-", "−")
+
+
+def _doubted(comparison: Comparison) -> dict[str, float]:
+    """The models whose log p(x) cannot be trusted, with the share of data that tell it."""
+    shares = {name: row.get("unreliable") for name, row in comparison.figures.items()}
+    return {name: share for name, share in shares.items() if share and share > DOUBTED}
 
 
 def _separation(vae: VAE) -> str:
@@ -134,7 +147,7 @@ def _left(pictures: Mapping[str, _Picture]) -> int:
 
 def _ends(exhibits: Exhibits) -> dict[str, tuple[str, str]]:
     def text(point: Any) -> str:
-        return "(" + ", ".join(f"{c:.2f}" for c in point).replace("-", "−") + ")"
+        return "(" + ", ".join(map(_number, point)) + ")"
 
     return {name: (text(p[0]), text(p[-1])) for name, p in exhibits.strips.paths.items()}
 

@@ -17,18 +17,23 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "KL_CASES", "kl_figure", "kl_rows"]
 
 
+ACROSS = 12
+"""Examples that fit side by side on a page."""
+
+
 def latent(exhibits: Exhibits) -> Figure:
     """The latent coordinates of the whole data set, a panel a model."""
     return _map(exhibits)
 
 
 def reconstructions(exhibits: Exhibits) -> Figure:
-    """One example of each class and its reconstructions, a row a class, a column a model."""
+    """One example of each class and its reconstructions, a row a model where classes are few."""
     examples = exhibits.examples
     return plots.reconstructions(
         _drawable(examples.images),
         {name: _drawable(images) for name, images in exhibits.reconstructed.items()},
         row_labels=examples.names,
+        across=len(examples.names) <= ACROSS,
     )
 
 
