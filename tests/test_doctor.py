@@ -314,7 +314,19 @@ def test_a_tiny_scale_of_the_likelihood_is_found() -> None:
     tiny = altered(vae, lambda parts: parts["likelihood"].raw_log_scale.fill_(-9))
     finding = found(examine_model(tiny, train, test), "saturated-scales")
     assert finding.level == "warning"
-    assert "the likelihood's least scale is 0.00077, the data's 0.99" in finding.evidence
+    assert "the likelihood's least scale is 0.00078 of its element's" in finding.evidence
+
+
+def test_a_scale_is_measured_by_the_deviation_of_its_own_element() -> None:
+    """Columns of 20,000, of 0.001, and one that is still."""
+    told = []
+    for units in ([1, 1, 1, 1, 1, 0], [2e4, 1, 1, 1, 1e-3, 0]):
+        parts = [replace(d, x=d.x * np.float32(units)) for d in (columns(300), columns(100, 1))]
+        vae = VAE("linear", epochs=1).fit(parts[0])
+        finding = found(examine_model(vae, *parts), "saturated-scales")
+        assert finding.level == "ok", finding
+        told.append(finding.evidence.partition(";")[2])
+    assert told[0] == told[1], "whatever their units"
 
 
 def test_other_data_and_recoveries_are_told(healthy: VAE, train: Dataset, test: Dataset) -> None:

@@ -24,7 +24,7 @@ from vaelab.objectives import ELBO
 from vaelab.priors import StandardNormal, Vamp
 from vaelab.records import Dataset
 from vaelab.separation import Separation
-from vaelab.tensors import as_tensor
+from vaelab.tensors import as_tensor, to_float, unit_of
 
 __all__ = ["CHECKS", "examine"]
 
@@ -76,8 +76,8 @@ NEAR_BOUND, SATURATED = 0.95, 0.01
 hundredth of all scales is more than a few odd data."""
 
 TINY = 1e-3
-"""A likelihood's scale below a thousandth of the data's deviation: a density that grows without
-use, for no network fits new data so well."""
+"""A likelihood's scale of an element below a thousandth of that element's own deviation: a density
+that grows without use, for no network fits new data so well."""
 
 
 def collapse(patient: Patient) -> Finding:
@@ -252,11 +252,10 @@ def saturated(patient: Patient) -> Finding:
     likelihood = patient.vae.model_.parts["likelihood"]
     if isinstance(likelihood, Gaussian) and likelihood.raw_log_scale is not None:
         log_scale = soft_bound(likelihood.raw_log_scale.detach(), MAX_LOG_SCALE)
-        least = float(likelihood.stddev().detach().min())
-        deviation = _deviation(patient.train)
-        evidence += f"; the likelihood's least scale is {least:.2g}, the data's {deviation:.2g}"
+        least = _least_share(likelihood, patient.train)
+        evidence += f"; the likelihood's least scale is {least:.2g} of its element's deviation"
         at_bound = float(log_scale.abs().max()) > NEAR_BOUND * MAX_LOG_SCALE
-        bad = bad or at_bound or least < TINY * deviation
+        bad = bad or at_bound or least < TINY
     if not bad:
         return Finding("saturated-scales", "ok", f"{evidence}.")
     rate = (patient.vae.training_.learning_rate or 0.0) / 4
@@ -265,10 +264,15 @@ def saturated(patient: Patient) -> Finding:
     return Finding("saturated-scales", "warning", f"{evidence}.", advice)
 
 
-def _deviation(data: Dataset) -> float:
-    """Standard deviation of an element of some of the data, as they are scored."""
-    some = data.limited(MOST_TEST).x
-    return float(np.sqrt(some.var(0, dtype=np.float64).mean())) / (255 if some.dtype == "u1" else 1)
+def _least_share(likelihood: Gaussian, data: Dataset) -> float:
+    """The least scale of any element, over its own deviation in some of the data; 1 if that is 0.
+
+    A scale that all elements share, as in images, is measured by the mean of their variances.
+    """
+    some, scale = to_float(as_tensor(data.limited(MOST_TEST).x)), likelihood.stddev().detach().cpu()
+    if scale.dim():
+        return float((scale / unit_of(some, "per-dimension")).min())
+    return float(scale / some.double().var(0, correction=0).mean().sqrt())
 
 
 def same_data(patient: Patient) -> Finding:
