@@ -286,7 +286,8 @@ def test_under_fitting_is_found(train: Dataset, test: Dataset) -> None:
     vae = VAE("vae", epochs=4, learning_rate=1e-3).fit(train)
     finding = found(examine_model(vae, train, test), "under-fitting")
     assert finding.level == "warning", finding.evidence
-    assert "--epochs 8 --resume" in finding.advice
+    advised = "vaelab train vae DATA --latent-dim 2 --epochs 8 --out runs/vae-longer"
+    assert finding.advice == advised, "what was never in a folder cannot be resumed"
 
 
 @pytest.mark.parametrize(("what", "shift"), [("narrow", -4.0), ("elsewhere", 2.0)])
@@ -366,9 +367,10 @@ def test_a_separation_that_fights_the_prior_is_found(
     finding = found(examine_model(fought, train, test), "separation")
     assert finding.level == "warning", finding
     bending, _, less = finding.advice.partition("; or a smaller weight: ")
-    assert bending == "vaelab train neighbours DATA --latent-dim 2"
-    start, _, weight = less.rpartition(" ")
+    assert bending == "vaelab train neighbours DATA --latent-dim 2 --out runs/vae-neighbours"
+    start, weight, out = less.rsplit(" ", 3)[0], less.split()[-3], less.split()[-1]
     assert start == "vaelab train vae DATA --latent-dim 2 --separation"
+    assert out == "runs/vae-separation"
     record = fought.history_[-1]
     wanted = 3 * record["train_rate"] / (record["train_separation"] * 144)
     assert float(weight) == pytest.approx(wanted, rel=0.05)
@@ -384,7 +386,8 @@ def test_a_separation_that_hardly_counts_is_told(train: Dataset, test: Dataset) 
     assert finding.level == "note", finding
     assert "it hardly counts" in finding.evidence
     assert finding.advice == (
-        f"vaelab train vae DATA --latent-dim 2 --separation {Separation().weight:g}"
+        f"vaelab train vae DATA --latent-dim 2 --separation {Separation().weight:g} "
+        "--out runs/vae-separation"
     )
 
 

@@ -93,9 +93,10 @@ def _less_divergence(patient: Patient) -> str:
     """The command that trains with less weight of the KL divergence."""
     objective = patient.vae.recipe_.objective
     if not isinstance(objective, ELBO):
-        return patient.again("--set objective.warmup_epochs=2", recipe="vae")
+        return patient.again("less-kl", "--set objective.warmup_epochs=2", recipe="vae")
     beta = 1.0 if objective.beta > 1 else objective.beta / 2
-    return patient.again(f"--set objective.warmup_epochs=2 --set objective.beta={beta:g}")
+    change = f"--set objective.warmup_epochs=2 --set objective.beta={beta:g}"
+    return patient.again("less-kl", change)
 
 
 def _idle(patient: Patient) -> np.ndarray:
@@ -123,7 +124,7 @@ def unused(patient: Patient) -> Finding:
     level = "warning" if 2 * count >= size else "note"
     advice = _less_divergence(patient)
     if count < size:
-        advice = patient.again("", latent_dim=size - count)
+        advice = patient.again(f"dim{size - count}", latent_dim=size - count)
     return Finding("unused-dimensions", level, evidence, advice)
 
 
@@ -146,11 +147,10 @@ def holes(patient: Patient) -> Finding:
         return Finding("prior-holes", "ok", f"{evidence}.")
     objective = patient.vae.recipe_.objective
     beta = objective.beta if isinstance(objective, ELBO) else 1.0
-    advice = patient.again(f"--set objective.beta={2 * max(beta, 0.5):g}", recipe="vae")
+    advice = patient.again("more-kl", f"--set objective.beta={2 * max(beta, 0.5):g}", recipe="vae")
     if not isinstance(patient.vae.model_.parts["prior"], Vamp):
-        advice = (
-            f"{patient.again('', recipe='vamp')}; or more weight of the KL divergence: {advice}"
-        )
+        bending = patient.again("vamp", recipe="vamp")
+        advice = f"{bending}; or more weight of the KL divergence: {advice}"
     return Finding("prior-holes", "warning", f"{evidence}.", advice)
 
 
@@ -197,7 +197,7 @@ def over_fitting(patient: Patient) -> Finding:
     change = (
         f"--epochs {max(1, patient.epochs // 2)} --patience 3 --set training.weight_decay={decay:g}"
     )
-    advice = f"{patient.again(change)}; or use more data"
+    advice = f"{patient.again('regularised', change)}; or use more data"
     return Finding("over-fitting", "warning", evidence, advice)
 
 
@@ -206,7 +206,7 @@ def under_fitting(patient: Patient) -> Finding:
     history = patient.vae.history_
     elbo = [record["train_elbo"] for record in history]
     held = [record["valid_elbo"] for record in history if "valid_elbo" in record] or elbo
-    advice = patient.again(f"--epochs {2 * max(1, len(elbo))} --resume")
+    advice = patient.longer()
     if len(elbo) < FEWEST:
         evidence = f"{len(elbo)} epochs are too few to tell whether the ELBO still rises."
         return Finding("under-fitting", "note", evidence, advice)
@@ -259,8 +259,8 @@ def saturated(patient: Patient) -> Finding:
     if not bad:
         return Finding("saturated-scales", "ok", f"{evidence}.")
     rate = (patient.vae.training_.learning_rate or 0.0) / 4
-    advice = f"standardise the data, remove constant columns; or {patient.again('')}"
-    advice += f" --learning-rate {rate:.2g}" if rate else ""
+    slower = patient.again("slower", f"--learning-rate {rate:.2g}" if rate else "")
+    advice = f"standardise the data, remove constant columns; or {slower}"
     return Finding("saturated-scales", "warning", f"{evidence}.", advice)
 
 
@@ -308,7 +308,7 @@ def recoveries(patient: Patient) -> Finding:
     if not count:
         return Finding("recoveries", "ok", evidence)
     rate = (patient.vae.training_.learning_rate or 0.0) * 0.3**count
-    advice = patient.again(f"--learning-rate {rate:.2g}" if rate else "")
+    advice = patient.again("slower", f"--learning-rate {rate:.2g}" if rate else "")
     return Finding("recoveries", "warning", evidence, advice)
 
 
@@ -325,14 +325,19 @@ def separation(patient: Patient) -> Finding:
     if weight * each < rate:
         more = max(Separation().weight, PLENTY * rate / each)
         evidence += f", less than the rate of {rate:.3g} nats: it hardly counts."
-        return Finding(name, "note", evidence, patient.again(f"--separation {more:.2g}"))
+        return Finding(name, "note", evidence, _separated(patient, more))
     apart, words = _apart(patient) or (0.0, "data are too few to tell how far codes are from it")
     evidence += f"; {words}, at a rate of {rate:.3g} nats."
     if apart <= max(FOUGHT, FOUGHT_SHARE * rate):
         return Finding(name, "ok", evidence)
     less = min(weight / 2, BALANCE * rate / each)
-    advice = _bending(patient) + patient.again(f"--separation {less:.2g}")
+    advice = _bending(patient) + _separated(patient, less)
     return Finding(name, "warning", evidence, advice)
+
+
+def _separated(patient: Patient, weight: float) -> str:
+    """The command that trains with another weight of the separation."""
+    return patient.again("separation", f"--separation {weight:.2g}")
 
 
 def _bending(patient: Patient) -> str:
@@ -341,7 +346,7 @@ def _bending(patient: Patient) -> str:
     if isinstance(model.parts["prior"], Vamp) or model.classes:
         return ""
     recipe = "conv-neighbours" if patient.vae.recipe_.name == "conv" else "neighbours"
-    return f"{patient.again('', recipe=recipe)}; or a smaller weight: "
+    return f"{patient.again(recipe, recipe=recipe)}; or a smaller weight: "
 
 
 CHECKS: tuple[Callable[[Patient], Finding], ...] = (
