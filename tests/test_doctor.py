@@ -14,6 +14,7 @@ import torch
 
 from conftest import blobs
 from vaelab import VAE, checks
+from vaelab.comparison import evaluate
 from vaelab.doctor import (
     LEVELS,
     Finding,
@@ -265,6 +266,15 @@ def test_holes_in_the_prior_are_found(train: Dataset, test: Dataset) -> None:
     assert finding.level == "warning"
     assert "vaelab train vamp DATA" in finding.advice
     assert found(findings, "unused-dimensions").level == "ok", "narrow codes tell much"
+
+
+def test_the_divergence_to_the_prior_is_that_of_evaluate_on_the_same_data(
+    healthy: VAE, train: Dataset, test: Dataset
+) -> None:
+    evidence = found(examine_model(healthy, train, test), "prior-holes").evidence
+    known = evaluate(healthy, train, particles=1, samples=0)["marginal_kl"]
+    start = f"all codes of 600 training data together are {known:.2g} nats from the prior"
+    assert evidence.startswith(start)
 
 
 def test_over_fitting_is_found() -> None:

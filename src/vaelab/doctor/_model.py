@@ -157,13 +157,14 @@ def holes(patient: Patient) -> Finding:
 def _apart(patient: Patient) -> tuple[float, str] | None:
     """How far all codes together are from the prior, in nats and in words; `None` if unknown."""
     told = patient.information
+    of = f"of {told.data:,} training data"
     if told.mutual_information <= told.ceiling - SATURATED_CODE:
         apart = told.marginal_kl
-        return apart, f"all codes together are {apart:.2g} nats from the prior"
+        return apart, f"all codes {of} together are {apart:.2g} nats from the prior"
     if not isinstance(patient.vae.model_.parts["prior"], StandardNormal):
         return None
     apart = told.dimension_kl
-    return apart, f"each dimension by itself, codes are {apart:.2g} nats in sum from the prior"
+    return apart, f"each dimension by itself, codes {of} are {apart:.2g} nats in sum from the prior"
 
 
 @torch.no_grad()
