@@ -14,6 +14,7 @@ import torch
 
 from conftest import blobs
 from vaelab import VAE, checks
+from vaelab.comparison import evaluate
 from vaelab.doctor import (
     LEVELS,
     Finding,
@@ -267,6 +268,15 @@ def test_holes_in_the_prior_are_found(train: Dataset, test: Dataset) -> None:
     assert found(findings, "unused-dimensions").level == "ok", "narrow codes tell much"
 
 
+def test_the_divergence_to_the_prior_is_that_of_evaluate_on_the_same_data(
+    healthy: VAE, train: Dataset, test: Dataset
+) -> None:
+    evidence = found(examine_model(healthy, train, test), "prior-holes").evidence
+    known = evaluate(healthy, train, particles=1, samples=0)["marginal_kl"]
+    start = f"all codes of 600 training data together are {known:.2g} nats from the prior"
+    assert evidence.startswith(start)
+
+
 def test_over_fitting_is_found() -> None:
     rng = np.random.default_rng(0)
     train, test = (
@@ -286,7 +296,8 @@ def test_under_fitting_is_found(train: Dataset, test: Dataset) -> None:
     vae = VAE("vae", epochs=4, learning_rate=1e-3).fit(train)
     finding = found(examine_model(vae, train, test), "under-fitting")
     assert finding.level == "warning", finding.evidence
-    assert "--epochs 8 --resume" in finding.advice
+    advised = "vaelab train vae DATA --latent-dim 2 --epochs 8 --out runs/vae-longer"
+    assert finding.advice == advised, "what was never in a folder cannot be resumed"
 
 
 @pytest.mark.parametrize(("what", "shift"), [("narrow", -4.0), ("elsewhere", 2.0)])
@@ -314,7 +325,19 @@ def test_a_tiny_scale_of_the_likelihood_is_found() -> None:
     tiny = altered(vae, lambda parts: parts["likelihood"].raw_log_scale.fill_(-9))
     finding = found(examine_model(tiny, train, test), "saturated-scales")
     assert finding.level == "warning"
-    assert "the likelihood's least scale is 0.00077, the data's 0.99" in finding.evidence
+    assert "the likelihood's least scale is 0.00078 of its element's" in finding.evidence
+
+
+def test_a_scale_is_measured_by_the_deviation_of_its_own_element() -> None:
+    """Columns of 20,000, of 0.001, and one that is still."""
+    told = []
+    for units in ([1, 1, 1, 1, 1, 0], [2e4, 1, 1, 1, 1e-3, 0]):
+        parts = [replace(d, x=d.x * np.float32(units)) for d in (columns(300), columns(100, 1))]
+        vae = VAE("linear", epochs=1).fit(parts[0])
+        finding = found(examine_model(vae, *parts), "saturated-scales")
+        assert finding.level == "ok", finding
+        told.append(finding.evidence.partition(";")[2])
+    assert told[0] == told[1], "whatever their units"
 
 
 def test_other_data_and_recoveries_are_told(healthy: VAE, train: Dataset, test: Dataset) -> None:
@@ -354,9 +377,10 @@ def test_a_separation_that_fights_the_prior_is_found(
     finding = found(examine_model(fought, train, test), "separation")
     assert finding.level == "warning", finding
     bending, _, less = finding.advice.partition("; or a smaller weight: ")
-    assert bending == "vaelab train neighbours DATA --latent-dim 2"
-    start, _, weight = less.rpartition(" ")
+    assert bending == "vaelab train neighbours DATA --latent-dim 2 --out runs/vae-neighbours"
+    start, weight, out = less.rsplit(" ", 3)[0], less.split()[-3], less.split()[-1]
     assert start == "vaelab train vae DATA --latent-dim 2 --separation"
+    assert out == "runs/vae-separation"
     record = fought.history_[-1]
     wanted = 3 * record["train_rate"] / (record["train_separation"] * 144)
     assert float(weight) == pytest.approx(wanted, rel=0.05)
@@ -372,7 +396,8 @@ def test_a_separation_that_hardly_counts_is_told(train: Dataset, test: Dataset) 
     assert finding.level == "note", finding
     assert "it hardly counts" in finding.evidence
     assert finding.advice == (
-        f"vaelab train vae DATA --latent-dim 2 --separation {Separation().weight:g}"
+        f"vaelab train vae DATA --latent-dim 2 --separation {Separation().weight:g} "
+        "--out runs/vae-separation"
     )
 
 

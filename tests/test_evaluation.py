@@ -110,6 +110,8 @@ def test_every_figure_is_told_and_is_plain_json(figures: dict[str, object]) -> N
     lines = details(figures).splitlines()
     assert len(lines) == sum(not name.endswith("_se") for name in figures)
     assert "±" in lines[0]
+    (aggregate,) = [line for line in lines if line.startswith("marginal_kl ")]
+    assert "test data" in aggregate, "the doctor's is of training data"
 
 
 def test_a_posterior_that_is_too_narrow_is_flagged(train: Dataset, test: Dataset) -> None:

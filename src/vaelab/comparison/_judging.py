@@ -78,7 +78,9 @@ def evaluate(
         the same data: well above 0, the other is too low, as where q(z|x) misses modes.
 
         Of the code: `active_units`, `kl_per_dimension` (a list), and `mutual_information`,
-        `marginal_kl`, `total_correlation` and `dimension_kl`, see `vaelab.information`.
+        `marginal_kl`, `total_correlation` and `dimension_kl`, see `vaelab.information`. The latter
+        are of at most 5,000 of the test data, and biased where these are few: for a small table,
+        evaluate the training data too, of which the doctor tells them.
 
         Of the posterior means as a map of the data, see `vaelab.preservation`: `trustworthiness`,
         `continuity` (15 neighbours, or fewer than half of the data) and `distance_correlation`, on

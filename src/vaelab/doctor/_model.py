@@ -24,7 +24,7 @@ from vaelab.objectives import ELBO
 from vaelab.priors import StandardNormal, Vamp
 from vaelab.records import Dataset
 from vaelab.separation import Separation
-from vaelab.tensors import as_tensor
+from vaelab.tensors import as_tensor, to_float, unit_of
 
 __all__ = ["CHECKS", "examine"]
 
@@ -76,8 +76,8 @@ NEAR_BOUND, SATURATED = 0.95, 0.01
 hundredth of all scales is more than a few odd data."""
 
 TINY = 1e-3
-"""A likelihood's scale below a thousandth of the data's deviation: a density that grows without
-use, for no network fits new data so well."""
+"""A likelihood's scale of an element below a thousandth of that element's own deviation: a density
+that grows without use, for no network fits new data so well."""
 
 
 def collapse(patient: Patient) -> Finding:
@@ -93,9 +93,10 @@ def _less_divergence(patient: Patient) -> str:
     """The command that trains with less weight of the KL divergence."""
     objective = patient.vae.recipe_.objective
     if not isinstance(objective, ELBO):
-        return patient.again("--set objective.warmup_epochs=2", recipe="vae")
+        return patient.again("less-kl", "--set objective.warmup_epochs=2", recipe="vae")
     beta = 1.0 if objective.beta > 1 else objective.beta / 2
-    return patient.again(f"--set objective.warmup_epochs=2 --set objective.beta={beta:g}")
+    change = f"--set objective.warmup_epochs=2 --set objective.beta={beta:g}"
+    return patient.again("less-kl", change)
 
 
 def _idle(patient: Patient) -> np.ndarray:
@@ -123,7 +124,7 @@ def unused(patient: Patient) -> Finding:
     level = "warning" if 2 * count >= size else "note"
     advice = _less_divergence(patient)
     if count < size:
-        advice = patient.again("", latent_dim=size - count)
+        advice = patient.again(f"dim{size - count}", latent_dim=size - count)
     return Finding("unused-dimensions", level, evidence, advice)
 
 
@@ -146,24 +147,24 @@ def holes(patient: Patient) -> Finding:
         return Finding("prior-holes", "ok", f"{evidence}.")
     objective = patient.vae.recipe_.objective
     beta = objective.beta if isinstance(objective, ELBO) else 1.0
-    advice = patient.again(f"--set objective.beta={2 * max(beta, 0.5):g}", recipe="vae")
+    advice = patient.again("more-kl", f"--set objective.beta={2 * max(beta, 0.5):g}", recipe="vae")
     if not isinstance(patient.vae.model_.parts["prior"], Vamp):
-        advice = (
-            f"{patient.again('', recipe='vamp')}; or more weight of the KL divergence: {advice}"
-        )
+        bending = patient.again("vamp", recipe="vamp")
+        advice = f"{bending}; or more weight of the KL divergence: {advice}"
     return Finding("prior-holes", "warning", f"{evidence}.", advice)
 
 
 def _apart(patient: Patient) -> tuple[float, str] | None:
     """How far all codes together are from the prior, in nats and in words; `None` if unknown."""
     told = patient.information
+    of = f"of {told.data:,} training data"
     if told.mutual_information <= told.ceiling - SATURATED_CODE:
         apart = told.marginal_kl
-        return apart, f"all codes together are {apart:.2g} nats from the prior"
+        return apart, f"all codes {of} together are {apart:.2g} nats from the prior"
     if not isinstance(patient.vae.model_.parts["prior"], StandardNormal):
         return None
     apart = told.dimension_kl
-    return apart, f"each dimension by itself, codes are {apart:.2g} nats in sum from the prior"
+    return apart, f"each dimension by itself, codes {of} are {apart:.2g} nats in sum from the prior"
 
 
 @torch.no_grad()
@@ -197,7 +198,7 @@ def over_fitting(patient: Patient) -> Finding:
     change = (
         f"--epochs {max(1, patient.epochs // 2)} --patience 3 --set training.weight_decay={decay:g}"
     )
-    advice = f"{patient.again(change)}; or use more data"
+    advice = f"{patient.again('regularised', change)}; or use more data"
     return Finding("over-fitting", "warning", evidence, advice)
 
 
@@ -206,7 +207,7 @@ def under_fitting(patient: Patient) -> Finding:
     history = patient.vae.history_
     elbo = [record["train_elbo"] for record in history]
     held = [record["valid_elbo"] for record in history if "valid_elbo" in record] or elbo
-    advice = patient.again(f"--epochs {2 * max(1, len(elbo))} --resume")
+    advice = patient.longer()
     if len(elbo) < FEWEST:
         evidence = f"{len(elbo)} epochs are too few to tell whether the ELBO still rises."
         return Finding("under-fitting", "note", evidence, advice)
@@ -252,23 +253,27 @@ def saturated(patient: Patient) -> Finding:
     likelihood = patient.vae.model_.parts["likelihood"]
     if isinstance(likelihood, Gaussian) and likelihood.raw_log_scale is not None:
         log_scale = soft_bound(likelihood.raw_log_scale.detach(), MAX_LOG_SCALE)
-        least = float(likelihood.stddev().detach().min())
-        deviation = _deviation(patient.train)
-        evidence += f"; the likelihood's least scale is {least:.2g}, the data's {deviation:.2g}"
+        least = _least_share(likelihood, patient.train)
+        evidence += f"; the likelihood's least scale is {least:.2g} of its element's deviation"
         at_bound = float(log_scale.abs().max()) > NEAR_BOUND * MAX_LOG_SCALE
-        bad = bad or at_bound or least < TINY * deviation
+        bad = bad or at_bound or least < TINY
     if not bad:
         return Finding("saturated-scales", "ok", f"{evidence}.")
     rate = (patient.vae.training_.learning_rate or 0.0) / 4
-    advice = f"standardise the data, remove constant columns; or {patient.again('')}"
-    advice += f" --learning-rate {rate:.2g}" if rate else ""
+    slower = patient.again("slower", f"--learning-rate {rate:.2g}" if rate else "")
+    advice = f"standardise the data, remove constant columns; or {slower}"
     return Finding("saturated-scales", "warning", f"{evidence}.", advice)
 
 
-def _deviation(data: Dataset) -> float:
-    """Standard deviation of an element of some of the data, as they are scored."""
-    some = data.limited(MOST_TEST).x
-    return float(np.sqrt(some.var(0, dtype=np.float64).mean())) / (255 if some.dtype == "u1" else 1)
+def _least_share(likelihood: Gaussian, data: Dataset) -> float:
+    """The least scale of any element, over its own deviation in some of the data; 1 if that is 0.
+
+    A scale that all elements share, as in images, is measured by the mean of their variances.
+    """
+    some, scale = to_float(as_tensor(data.limited(MOST_TEST).x)), likelihood.stddev().detach().cpu()
+    if scale.dim():
+        return float((scale / unit_of(some, "per-dimension")).min())
+    return float(scale / some.double().var(0, correction=0).mean().sqrt())
 
 
 def same_data(patient: Patient) -> Finding:
@@ -304,7 +309,7 @@ def recoveries(patient: Patient) -> Finding:
     if not count:
         return Finding("recoveries", "ok", evidence)
     rate = (patient.vae.training_.learning_rate or 0.0) * 0.3**count
-    advice = patient.again(f"--learning-rate {rate:.2g}" if rate else "")
+    advice = patient.again("slower", f"--learning-rate {rate:.2g}" if rate else "")
     return Finding("recoveries", "warning", evidence, advice)
 
 
@@ -321,14 +326,19 @@ def separation(patient: Patient) -> Finding:
     if weight * each < rate:
         more = max(Separation().weight, PLENTY * rate / each)
         evidence += f", less than the rate of {rate:.3g} nats: it hardly counts."
-        return Finding(name, "note", evidence, patient.again(f"--separation {more:.2g}"))
+        return Finding(name, "note", evidence, _separated(patient, more))
     apart, words = _apart(patient) or (0.0, "data are too few to tell how far codes are from it")
     evidence += f"; {words}, at a rate of {rate:.3g} nats."
     if apart <= max(FOUGHT, FOUGHT_SHARE * rate):
         return Finding(name, "ok", evidence)
     less = min(weight / 2, BALANCE * rate / each)
-    advice = _bending(patient) + patient.again(f"--separation {less:.2g}")
+    advice = _bending(patient) + _separated(patient, less)
     return Finding(name, "warning", evidence, advice)
+
+
+def _separated(patient: Patient, weight: float) -> str:
+    """The command that trains with another weight of the separation."""
+    return patient.again("separation", f"--separation {weight:.2g}")
 
 
 def _bending(patient: Patient) -> str:
@@ -337,7 +347,7 @@ def _bending(patient: Patient) -> str:
     if isinstance(model.parts["prior"], Vamp) or model.classes:
         return ""
     recipe = "conv-neighbours" if patient.vae.recipe_.name == "conv" else "neighbours"
-    return f"{patient.again('', recipe=recipe)}; or a smaller weight: "
+    return f"{patient.again(recipe, recipe=recipe)}; or a smaller weight: "
 
 
 CHECKS: tuple[Callable[[Patient], Finding], ...] = (

@@ -8,13 +8,12 @@ import torch
 from torch.distributions import Distribution
 
 from vaelab.comparison import shown
-from vaelab.doctor._data import word
+from vaelab.doctor import _advice
 from vaelab.estimator import VAE
 from vaelab.importance import Weighed
 from vaelab.information import Information, information
 from vaelab.latent import Codes
 from vaelab.metrics import PerDatum
-from vaelab.recipes import RECIPES
 from vaelab.records import Dataset
 
 __all__ = ["MOST_TEST", "Patient", "admitted"]
@@ -57,12 +56,14 @@ class Patient:
         """How many epochs it was trained."""
         return len(self.vae.history_)
 
-    def again(self, change: str, recipe: str = "", latent_dim: int | None = None) -> str:
-        """The command that trains such a model with a change; other settings are not repeated."""
-        own = self.vae.recipe_.name if self.vae.recipe_.name in RECIPES else "RECIPE"
-        data = word(str(self.vae.data_.get("name", "")))
-        size = self.vae.model_.latent_dim if latent_dim is None else latent_dim
-        return f"vaelab train {recipe or own} {data} --latent-dim {size} {change}".rstrip()
+    def again(self, name: str, change: str = "", *, recipe: str = "", latent_dim: int = 0) -> str:
+        """The command that trains such a model with a change; see `_advice.anew`."""
+        data = self.train
+        return _advice.anew(self.vae, data, name, change, recipe=recipe, latent_dim=latent_dim)
+
+    def longer(self) -> str:
+        """The command that trains it for twice as long; see `_advice.longer`."""
+        return _advice.longer(self.vae, self.train)
 
 
 @torch.no_grad()

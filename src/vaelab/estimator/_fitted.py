@@ -40,6 +40,7 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
     data_: dict[str, Any]
     classes_: np.ndarray
     shipped_: str | None = None
+    folder_: str | None = None
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """`fit`, then `transform` of the same data: `(N, D)`."""

@@ -56,4 +56,5 @@ def load(folder: str | os.PathLike[str], *, parts: Iterable[type[Part | Objectiv
         vae.feature_names_in_ = np.asarray(vae.data_["features"], dtype=object)
     vae.n_features_in_ = int(np.prod(saved.model.shape))
     vae.shipped_ = place.name if place.parent == shipped.ROOT else None
+    vae.folder_ = None if vae.shipped_ else os.fspath(place)
     return vae

@@ -72,6 +72,7 @@ class VAE(Fitted):
         likelihood_: Which likelihood was taken, and why, in one line.
         training_: The training settings, with every choice made.
         data_: What is known of the training data: name, number, shape, layout, range, fingerprint.
+        folder_: The model folder that it was loaded from; `None` for any other, or one that ships.
         n_features_in_: Number of elements of a datum.
         classes_: The labels that a conditional model knows, `(C,)`, ascending; others have none.
         feature_names_in_: Names of the columns of a data frame; only there if it had names.
@@ -205,7 +206,8 @@ class VAE(Fitted):
             return self._set(trained, recipe, data)
         record, done = trained.history[0], history[-1]
         record |= {name: done[name] + record[name] for name in ("epoch", "steps", "seconds")}
-        self.model_, self.history_, self.shipped_ = trained.model, [*history, record], None
+        self.model_, self.history_ = trained.model, [*history, record]
+        self.shipped_ = self.folder_ = None
         self.data_ = inputs.joined(data, inputs.record(X, x))
         return self
 
@@ -256,7 +258,8 @@ class VAE(Fitted):
     def _set(self, trained: Trained, recipe: Recipe, data: dict[str, Any]) -> Self:
         """Sets the attributes of an estimator fitted from fresh weights."""
         self.model_, self.history_, self.training_ = trained
-        self.recipe_, self.data_, self.shipped_ = recipe, data, None
+        self.recipe_, self.data_ = recipe, data
+        self.shipped_ = self.folder_ = None
         self.likelihood_ = data["likelihood"]
         if trained.model.classes:
             self.classes_ = np.asarray(data["classes"])
