@@ -672,6 +672,43 @@ def test_a_persons_own_table_is_trained_on_and_found_again(
     assert "there is no such file" in err
 
 
+def test_rows_of_a_table_are_decoded_as_a_table(run: Run) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"mass": rng.normal(70, 9, 80), "length": rng.normal(1e-3, 1e-4, 80)})
+    vae = vaelab.VAE(latent_dim=1, epochs=1).fit(frame)
+    vae.save("named")
+    vaelab.VAE("conditional", epochs=1).fit(frame.to_numpy(), ["a", "b"] * 40).save("bare")
+
+    def table(*args: object) -> list[list[str]]:
+        code, out, err = run(*args)
+        assert (code, err) == (0, "")
+        return [line.split(",") for line in out.splitlines()]
+
+    head, row = table("decode", "named", "--at", "0.5")
+    assert head == ["model", "z1", "mass", "length"]
+    assert row[:2] == ["named", "0.5"]
+    wanted = vae.decode([[0.5]])[0]
+    assert np.array(row[2:], float) == pytest.approx(wanted, rel=1e-5), "in units of the data"
+    both = table("decode", "named", "bare")
+    assert both[0] == ["model", "z1", "z2", "x1", "x2"], "the two know different names"
+    assert [line[:3] for line in both[1:]] == [
+        ["named", "0.5", ""],
+        ["bare: a", "0.5", "0.2"],
+        ["bare: b", "0.5", "0.2"],
+    ]
+    strip = table("interpolate", "named", "--start", "-1", "--end", "1", "--steps", 3)
+    assert [line[1] for line in strip] == ["z1", "-1", "0", "1"]
+    drawn = table("sample", "named", "-n", 4, "--seed", 2)
+    assert drawn[0] == ["mass", "length"]
+    assert np.array(drawn[1:], float) == pytest.approx(vae.sample(4, seed=2), rel=1e-5)
+    assert [line[0] for line in table("sample", "bare", "-n", 2)] == ["label", "a", "b"]
+    assert [line[0] for line in table("sample", "bare", "-n", 2, "--label", "b")][1:] == ["b", "b"]
+    assert not Path("figures").exists()
+    code, out, err = run("decode", "named", "--save", "f")
+    assert (code, out) == (1, "")
+    assert "printed and not drawn; leave out --save" in err
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

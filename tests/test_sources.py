@@ -524,13 +524,9 @@ def test_long_tables_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Monk
             assert np.array_equal(np.array(part.class_names)[part.y], names[at])
         assert len(train) + len(test) == 100
     for column, value, wanted in (
-        (
-            "b",
-            None,
-            ": has no finite number of float32 in row 61, column 'b' (rows count from 0); ",
-        ),
-        ("b", "Bob", ": column 'b' holds 'Bob' in row 61 (rows count from 0), but only numbers "),
-        ("kind", None, ": has no label in row 61, column 'kind' (rows count from 0); fill it, or "),
+        ("b", None, ": has no finite number of float32 in line 63, column 'b'; change or remove "),
+        ("b", "Bob", ": column 'b' holds 'Bob' in line 63, but only numbers can be read; "),
+        ("kind", None, ": has no label in line 63, column 'kind'; fill it, or remove the row."),
     ):
         wrong = table.astype(object)
         wrong.loc[61, column] = value
@@ -583,9 +579,10 @@ def test_grey_levels_of_a_table_are_brought_to_0_to_1(
     assert data.load(path, labels="kind", scale=255)[0].loaded["scale"] == 255
     row, column = np.argwhere(X.reshape(COUNT, -1) > 200)[0]
     found = X.reshape(COUNT, -1)[row, column]
+    place = f"line {row + 2}" if form == "csv" else f"row {row} (rows count from 0)"
     refused(
         path,
-        f": column 'p{column}' holds {found} in row {row} (rows count from 0), but with scale=200 "
+        f": column 'p{column}' holds {found} in {place}, but with scale=200 "
         "values must lie in [0, 200]; set another scale, or none.",
         scale=200,
         labels="kind",
@@ -598,17 +595,19 @@ def _saved(path: Path, array: np.ndarray) -> Path:
 
 
 BAD_TABLES = {
-    "a,b\n1,2\n,nan\n-inf,1e39\n": ": has no finite number of float32 in row 1, column 'a'; row 1, "
-    "column 'b'; row 2, column 'a' and more (rows count from 0); change or remove them.",
-    "a,b\n1,2\n3,Bob\n": ": column 'b' holds 'Bob' in row 1 (rows count from 0), but only numbers "
-    "can be read; leave it out, or name it: labels='b'.",
+    "a,b\n1,2\n,nan\n-inf,1e39\n": ": has no finite number of float32 in line 3, column 'a'; line "
+    "3, column 'b'; line 4, column 'a' and more; change or remove them.",
+    "a,b\n1,2\n3,Bob\n": ": column 'b' holds 'Bob' in line 3, but only numbers can be read; leave "
+    "it out, or name it: labels='b' (--read labels=b).",
+    '1,2\n\n \n"3\n",4\n5,Bob\n': ": column '1' holds 'Bob' in line 6, but only numbers can be "
+    "read; leave it out, or name it: labels='1' (--read labels=1).",
     "a,b\n1,2\n3,16777217\n": ": has a whole number beyond ±16,777,216, which float32 rounds, in "
-    "row 1, column 'b' (rows count from 0); change or remove them.",
+    "line 3, column 'b'; change or remove them.",
     "a,b\n1,2,3\n4,5,6\n": ": is no table that can be read (Error tokenizing data. C error: "
     "Expected 2 fields in line 2, saw 3).",
     "": ": is no table that can be read (No columns to parse from file).",
-    "a;b\n1;2\n3;4\n": ": column 'a;b' holds '1;2' in row 0 (rows count from 0), but only numbers "
-    "can be read; leave it out, or name it: labels='a;b'.",
+    "a;b\n1;2\n3;4\n": ": column 'a;b' holds '1;2' in line 2, but only numbers can be read; leave "
+    "it out, or name it: labels='a;b' (--read 'labels=a;b').",
 }
 
 
@@ -623,7 +622,7 @@ def test_columns_of_labels_are_checked(tmp_path: Path) -> None:
     path.write_text("a,Label\n1,x\n2,\n")
     refused(
         path,
-        ": has no label in row 1, column 'Label' (rows count from 0); fill it, or remove the row.",
+        ": has no label in line 3, column 'Label'; fill it, or remove the row.",
         labels="Label",
     )
     with pytest.raises(checks.ArgumentError) as error:

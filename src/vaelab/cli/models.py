@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vaelab import checks
-from vaelab.cli import completion
+from vaelab.cli import completion, values
 from vaelab.cli.group import (
     Choice,
     data_option,
@@ -215,10 +215,12 @@ def export(model: str, onnx: Path) -> None:
 def decode(models: tuple[str, ...], point: tuple[float, ...] | None, **out: Any) -> None:
     """Decode a latent point, models side by side.
 
+    Rows of a table are printed as CSV, in the units of the data; images are drawn.
+
     \b
     Example:  vaelab decode runs/mnist/vae runs/mnist/conv --at -0.5,0.2
     """
-    _draw("decode", models, None, point=point, **out)
+    _draw("decode", models, None, point=point, printed=True, **out)
 
 
 @click.command()
@@ -237,10 +239,13 @@ def interpolate(
 ) -> None:
     """Decode the path between two latent points, a row a model.
 
+    Rows of a table are printed as CSV, as by 'decode'.
+
     \b
     Example:  vaelab interpolate runs/mnist/vae --start -1,0 --end 1.5,0.5
     """
-    _draw("interpolation", models, data, read, ends=both_ends(start, end), steps=steps, **out)
+    shown: dict[str, Any] = {"ends": both_ends(start, end), "steps": steps}
+    _draw("interpolation", models, data, read, printed=True, **shown, **out)
 
 
 @click.command()
@@ -281,13 +286,20 @@ def _draw(
     *,
     save: Path | None,
     show: bool,
+    printed: bool = False,
     **shown: Any,
 ) -> None:
-    """Draws one of the report's figures; data are read only where it shows some."""
+    """Draws one of the report's figures; data are read only where it shows some.
+
+    What models decode to is instead `printed`, if that is asked for and it is no images.
+    """
     between_points = figure == "interpolation" and shown["ends"] is not None and data is None
     needless = figure in WITHOUT_DATA or between_points
     on_map = figure == "latent" or (figure == "paths" and shown["ends"] is not None)
     drawn = exhibits(models, False if needless else data, read, codes_alone=on_map, **shown)
+    if printed and values.vectors(drawn.models, save, show):
+        values.of_figure(figure, drawn)
+        return
     from vaelab import report
 
     deliver({figure: report.FIGURES[figure](drawn)}, save, show)
@@ -304,14 +316,19 @@ def sample(
 ) -> None:
     """Draw latent points from the prior and decode them.
 
+    Rows of a table are printed as CSV, in the units of the data; images are drawn.
+
     \b
     Example:  vaelab sample runs/mnist/vae -n 100 --seed 1 --save figures
     """
     from vaelab import latent, plots
 
-    _, vae = load_model(model)
-    z = latent.draw(vae.model_, count, seed)
+    name, vae = load_model(model)
     y = sampled_labels(vae, label, count)
+    z = latent.draw(vae.model_, count, seed)
+    if values.vectors({name: vae}, save, show):
+        values.of_samples(vae, vae.decode(z, y), y)
+        return
     deliver({"samples": plots.image_grid(vae.decode(z, y))}, save, show)
 
 

@@ -7,7 +7,9 @@ columns of data are all `uint8`, they stay `uint8`.
 
 from __future__ import annotations
 
+import csv
 import difflib
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +38,33 @@ PIECE = 2**20
 PLACES = 3
 """How many places of missing values an error names."""
 
-COUNTED = "(rows count from 0)"
+
+class _Rows:
+    """What errors call rows: by their numbers; of a CSV file, by the lines an editor counts.
+
+    Arguments:
+        origin: What errors call the table.
+        csv: The path of a CSV file.
+        header: Lines of names at its top.
+    """
+
+    def __init__(self, origin: str, csv: Path | None = None, header: int = 0) -> None:
+        self.origin, self.path, self.header = origin, csv, header
+        self.counted = " (rows count from 0)" if csv is None else ""
+
+    def __call__(self, row: int) -> str:
+        if self.path is None:
+            return f"row {row}"
+        begin, left = 1, row + self.header
+        with self.path.open(encoding="utf-8-sig", newline="") as text:
+            lines = csv.reader(text)  # a field between quotes may hold several lines
+            for fields in lines:
+                if "".join(fields).strip() or len(fields) > 1:  # others are passed over
+                    if left == 0:
+                        break
+                    left -= 1
+                begin = lines.line_num + 1
+        return f"line {begin}"
 
 
 def read_csv(path: Path, labels: str | None = None, scale: float | None = None) -> Found:
@@ -80,7 +108,8 @@ def read_csv(path: Path, labels: str | None = None, scale: float | None = None) 
         with pieces:
             if dropped is not None:
                 pieces = (piece.drop(columns=dropped) for piece in pieces)
-            return _found(pieces, labels, scale, origin, notes)
+            told_rows = _Rows(origin, path, header=header is not None)
+            return _found(pieces, labels, scale, told_rows, notes)
     except checks.VaelabError:
         raise
     except (ValueError, OverflowError, MemoryError) as error:
@@ -122,7 +151,7 @@ def of_parquet(
         _check_size(file.metadata.num_rows * len(names), origin)
         batches = file.iter_batches(max(1, PIECE // len(names)))
         frames = (batch.to_pandas() for batch in batches)
-        return _found(frames, labels, scale, origin, notes)
+        return _found(frames, labels, scale, _Rows(origin), notes)
 
 
 def columns(
@@ -155,7 +184,7 @@ def texts(source: Path | IO[bytes], origin: str, labels: str) -> list[str]:
     with _parquet(source, origin) as file:
         start = 0
         for batch in file.iter_batches(PIECE, columns=[labels]):
-            _numbered(batch.to_pandas()[labels], known, origin, start)
+            _numbered(batch.to_pandas()[labels], known, _Rows(origin), start)
             start += batch.num_rows
     return list(known)
 
@@ -207,7 +236,7 @@ def _found(
     pieces: Iterable[Any],
     labels: str | None,
     scale: float | None,
-    origin: str,
+    called: _Rows,
     notes: tuple[str, ...],
 ) -> Found:
     """Data and labels of a table that comes in pieces."""
@@ -221,11 +250,11 @@ def _found(
         if len(frame) == 0:  # of a header alone
             continue
         if labels is not None:
-            classes.append(_numbered(frame.pop(labels), known, origin, rows))
-        part = _numbers(frame, origin, rows)
-        parts.append(part if scale is None else _scaled(part, scale, frame, origin, rows))
+            classes.append(_numbered(frame.pop(labels), known, called, rows))
+        part = _numbers(frame, called, rows)
+        parts.append(part if scale is None else _scaled(part, scale, frame, called, rows))
         rows, values = rows + len(frame), values + parts[-1].size
-        _check_size(values, origin)
+        _check_size(values, called.origin)
     x = np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
     if labels is None or not parts:
         return Found(Rows(np.ascontiguousarray(x)), notes=notes)
@@ -242,7 +271,7 @@ def _check_size(values: int, origin: str) -> None:
         )
 
 
-def _numbered(column: Any, known: dict[str, int], origin: str, start: int) -> np.ndarray:
+def _numbered(column: Any, known: dict[str, int], called: _Rows, start: int) -> np.ndarray:
     """Labels as numbers in the order of their first appearance, which `known` keeps."""
     import numpy as np
     import pandas as pd
@@ -251,15 +280,15 @@ def _numbered(column: Any, known: dict[str, int], origin: str, start: int) -> np
     if missing.any():
         row = start + int(np.flatnonzero(missing)[0])
         raise checks.DataError(
-            f"{origin}: has no label in row {row}, column {brief(column.name)!r} {COUNTED}; fill "
-            "it, or remove the row."
+            f"{called.origin}: has no label in {called(row)}, column {brief(column.name)!r}"
+            f"{called.counted}; fill it, or remove the row."
         )
     if column.dtype.kind == "f":
         odd = np.flatnonzero(column.to_numpy() != np.floor(column.to_numpy()))
         if len(odd) or column.abs().max() >= 2**53:
             raise checks.DataError(
-                f"{origin}: column {brief(column.name)!r} holds {column.iloc[(*odd, 0)[0]]}, but "
-                "labels must be whole numbers or text."
+                f"{called.origin}: column {brief(column.name)!r} holds "
+                f"{column.iloc[(*odd, 0)[0]]}, but labels must be whole numbers or text."
             )
         column = column.astype(np.int64)
     local, texts = pd.factorize(column.astype(str))
@@ -268,7 +297,7 @@ def _numbered(column: Any, known: dict[str, int], origin: str, start: int) -> np
     return found
 
 
-def _numbers(frame: Any, origin: str, start: int) -> np.ndarray:
+def _numbers(frame: Any, called: _Rows, start: int) -> np.ndarray:
     """Data `(N, D)` in `uint8` if all columns are, else in `float32`; all are finite."""
     import numpy as np
 
@@ -277,7 +306,7 @@ def _numbers(frame: Any, origin: str, start: int) -> np.ndarray:
         return np.asarray(frame.to_numpy())
     for place, kind in enumerate(kinds):
         if kind not in "biuf":
-            raise _no_number(frame.iloc[:, place], origin, start)
+            raise _no_number(frame.iloc[:, place], called, start)
     values = frame.to_numpy(np.float64, na_value=np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
         result: np.ndarray = values.astype(np.float32)
@@ -292,18 +321,18 @@ def _numbers(frame: Any, origin: str, start: int) -> np.ndarray:
         if wrong.any():
             places = np.argwhere(wrong)
             named = [
-                f"row {start + row}, column {brief(frame.columns[column])!r}"
+                f"{called(start + row)}, column {brief(frame.columns[column])!r}"
                 for row, column in places[:PLACES]
             ]
             more = " and more" if len(places) > PLACES else ""
             raise checks.DataError(
-                f"{origin}: has {what} in {'; '.join(named)}{more} {COUNTED}; change or remove "
-                "them."
+                f"{called.origin}: has {what} in {'; '.join(named)}{more}{called.counted}; "
+                "change or remove them."
             )
     return result
 
 
-def _scaled(x: np.ndarray, scale: float, frame: Any, origin: str, start: int) -> np.ndarray:
+def _scaled(x: np.ndarray, scale: float, frame: Any, called: _Rows, start: int) -> np.ndarray:
     """Grey levels from 0 to `scale` as `float32` in [0, 1]."""
     import numpy as np
 
@@ -311,21 +340,22 @@ def _scaled(x: np.ndarray, scale: float, frame: Any, origin: str, start: int) ->
     if len(wrong):
         row, column = wrong[0]
         raise checks.DataError(
-            f"{origin}: column {brief(frame.columns[column])!r} holds {x[row, column]:g} in row "
-            f"{start + row} {COUNTED}, but with scale={scale:g} values must lie in [0, {scale:g}]; "
-            "set another scale, or none."
+            f"{called.origin}: column {brief(frame.columns[column])!r} holds {x[row, column]:g} in "
+            f"{called(start + int(row))}{called.counted}, but with scale={scale:g} values "
+            f"must lie in [0, {scale:g}]; set another scale, or none."
         )
     return x.astype(np.float32) / np.float32(scale)
 
 
-def _no_number(column: Any, origin: str, start: int) -> checks.DataError:
+def _no_number(column: Any, called: _Rows, start: int) -> checks.DataError:
     """The error for a column that holds something else than numbers."""
     odd = (k for k, value in enumerate(column) if not _is_number(value))
     row = next(odd, 0)
     name = brief(column.name)
     return checks.DataError(
-        f"{origin}: column {name!r} holds {brief(repr(column.iloc[row]))} in row {start + row} "
-        f"{COUNTED}, but only numbers can be read; leave it out, or name it: labels={name!r}."
+        f"{called.origin}: column {name!r} holds {brief(repr(column.iloc[row]))} in "
+        f"{called(start + row)}{called.counted}, but only numbers can be read; leave it out, "
+        f"or name it: labels={name!r} (--read {shlex.quote('labels=' + name)})."
     )
 
 
