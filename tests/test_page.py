@@ -119,9 +119,9 @@ def two_clicks(page: Page, start: tuple[float, float], end: tuple[float, float])
 def spoken(page: Page) -> np.ndarray:
     """The point that the status says."""
     text = page.get_by_role("status").first.inner_text()
-    found = re.fullmatch(r"z = \((-?\d+\.\d\d(?:, -?\d+\.\d\d)*)\)", text)
+    found = re.fullmatch(r"z = \((−?\d+\.\d\d(?:, −?\d+\.\d\d)*)\)", text)
     assert found, text
-    return np.array([float(number) for number in found[1].split(", ")])
+    return np.array([float(number) for number in found[1].replace("−", "-").split(", ")])
 
 
 def typed(page: Page, *z: float) -> None:
@@ -176,6 +176,17 @@ def test_a_typed_point_is_decoded_by_all_models(page: Page, models: dict[str, VA
     for index, vae in enumerate(models.values()):
         until(lambda index=index: "0.50, 0.20" in decoded(page, index).get_attribute("aria-label"))
         assert alike(grey(decoded(page, index)), vae.inverse_transform([[0.5, 0.2]]), page)
+
+
+def test_numbers_have_minus_signs_and_are_read_with_either(page: Page) -> None:
+    page.locator("#typed").fill("−0.5, -0.2")
+    page.locator("#typed").press("Enter")
+    until(lambda: status(page) == "z = (−0.50, −0.20)")
+    page.locator("#datum").fill("3")
+    page.locator("#datum").press("Enter")
+    cell = page.locator(".panel td").first
+    cell.wait_for()
+    assert cell.inner_text().startswith("−")
 
 
 def test_a_wrong_point_is_refused_in_words(page: Page) -> None:
@@ -727,6 +738,68 @@ def test_light_and_dark(browser: Browser, live: str, scheme: Any) -> None:
 def test_nothing_is_cut_off_at_other_widths(browser: Browser, live: str, width: int) -> None:
     with opened(browser, live, viewport={"width": width, "height": 800}) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_telephone_shows_the_decoded_point_with_the_map(browser: Browser, live: str) -> None:
+    with opened(browser, live, viewport={"width": 390, "height": 844}) as page:
+        for model in range(len(NAMES)):
+            map_of(page, model).evaluate("map => map.scrollIntoView({ block: 'end' })")
+            seen, touched = decoded(page).bounding_box(), map_of(page, model).bounding_box()
+            assert seen
+            assert touched
+            assert seen["y"] >= 0, "in sight"
+            assert touched["height"] > 300
+            assert seen["y"] + seen["height"] < touched["y"] + 100, "and not on the map"
+
+
+FIT = """async () => {
+  const { LatentMap } = await import("vaelab/map.js");
+  const map = new LatentMap("m", { view: () => {} });
+  const boxes = [1.5, 100].map((far) => {
+    const rest = Array.from({ length: 8000 }, (_, i) => Math.sin(i * i));
+    map.place(Float32Array.from([...rest, far, 0, -1.4, 0, 0, far]));
+    return map.box();
+  });
+  return boxes;
+}"""
+
+
+def test_the_first_view_holds_all_points_with_a_margin_but_those_far_off(server: Page) -> None:
+    near, far = server.evaluate(FIT)
+    left, bottom, right, top = near
+    assert left < -1.44
+    assert bottom < -1.03
+    assert min(right, top) > 1.54
+    assert max(right, top) < 2
+    assert max(map(abs, far)) < 3, "one point does not make all others small"
+
+
+APART = """async () => {
+  const { apart } = await import("vaelab/labels.js");
+  const crowd = Array.from({ length: 12 }, (_, i) => [200 + (i % 3), 150 - (i % 2)]);
+  const far = [[0, 0], [100, 0], [50, 80]];
+  const alike = (count, half) => Array.from({ length: count }, () => half);
+  return { two: apart([[10, 10], [12, 11]], alike(2, [6, 8])), far: apart(far, alike(3, [20, 8])),
+    crowd: apart(crowd, alike(12, [22, 8])), again: apart(crowd, alike(12, [22, 8])), from: crowd };
+}"""
+
+
+def test_names_on_a_map_are_moved_apart_or_left_out(server: Page) -> None:
+    found = server.evaluate(APART)
+    (ax, ay), (bx, by) = found["two"]
+    assert max(abs(ax - bx) / 12, abs(ay - by) / 16) >= 1
+    assert np.hypot(ax - 10, ay - 10) < 10, "a little"
+    assert found["far"] == [[0, 0], [100, 0], [50, 80]]
+    assert found["crowd"] == found["again"]
+    assert found["crowd"][0], "the first matters most"
+    left = [
+        (place, home) for place, home in zip(found["crowd"], found["from"], strict=True) if place
+    ]
+    assert 1 < len(left) < 12
+    for k, (place, home) in enumerate(left):
+        assert np.hypot(place[0] - home[0], place[1] - home[1]) < 27
+        for other, _ in left[:k]:
+            assert max(abs(place[0] - other[0]) / 44, abs(place[1] - other[1]) / 16) > 0.93
 
 
 LAWS = """async () => {

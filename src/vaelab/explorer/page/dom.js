@@ -88,10 +88,15 @@ export function spoken(z, most = 6) {
 }
 
 /**
- * Two decimals, and no minus before a zero.
+ * Two decimals, with the sign of mathematics, and none before a zero.
  * @param {number} value
  */
 export function fixed(value) {
   const text = value.toFixed(2);
-  return text === "-0.00" ? "0.00" : text;
+  return text === "-0.00" ? "0.00" : signed(text);
+}
+
+/** A number with a minus sign, not a hyphen. @param {string} text */
+export function signed(text) {
+  return text.replaceAll("-", "−");
 }

@@ -172,11 +172,10 @@ export class Explorer {
     }
     const middle = (/** @type {number[]} */ values) =>
       values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
-    return this.scene.classes.flatMap(({ name }, c) =>
-      places[c][0].length
-        ? [{ text: name, at: /** @type {[number, number]} */ (places[c].map(middle)) }]
-        : []
-    );
+    const sizes = places.map(([xs]) => xs.length); // names of the larger classes come first
+    return [...sizes.keys()].filter((c) => sizes[c]).sort((a, b) => sizes[b] - sizes[a]).map((c) => ({
+      text: this.scene.classes[c].name, at: /** @type {[number, number]} */ (places[c].map(middle)),
+    }));
   }
 
   /** The name of a datum's class; empty where it has none. @param {number} datum */

@@ -1,6 +1,7 @@
 // One latent map: points that can be panned, zoomed, pointed at and circled.
 
 import { el, svg } from "vaelab/dom.js";
+import { apart, half, tick, ticks } from "vaelab/labels.js";
 import { bounds, Nearby } from "vaelab/nearby.js";
 import { Points } from "vaelab/points.js";
 
@@ -92,9 +93,9 @@ export class LatentMap {
     this.redraw();
   }
 
-  /** Shows all points but the farthest ones. */
+  /** Shows all points but those that lie far off, with a margin. */
   fit() {
-    const [left, bottom, right, top] = core(this.points);
+    const [left, bottom, right, top] = shell(core(this.points), this.nearby.box);
     this.centre = [(left + right) / 2, (bottom + top) / 2];
     const [wide, high] = [right - left || 1, top - bottom || 1];
     this.scale = 0.9 * Math.min(this.width / wide, this.height / high);
@@ -234,10 +235,8 @@ export class LatentMap {
       const [cx, cy] = this.pixel([0, 0]);
       this.over.append(svg("circle", { cx, cy, r: r * this.scale, class: "prior" }));
     }
-    for (const { text, at } of this.names) {
-      const [x, y] = this.pixel(at);
-      this.text(x, y + 5, text, "name middle");
-    }
+    const places = apart(this.names.map(({ at }) => this.pixel(at)), this.names.map(({ text }) => half(text)));
+    places.forEach((at, i) => at && this.text(at[0], at[1] + 5, this.names[i].text, "name middle"));
     for (const [name, mark] of this.marks) this.over.append(this.drawn(name, mark));
   }
 
@@ -365,6 +364,20 @@ export class LatentMap {
   }
 }
 
+/**
+ * A box that is widened to hold all points, by a third of its size at most at each side: a few
+ * points that are farther do not make all others small.
+ * @param {[number, number, number, number]} core @param {[number, number, number, number]} all
+ * @returns {[number, number, number, number]}
+ */
+function shell([left, bottom, right, top], all) {
+  const [dx, dy] = [(right - left) / 3, (top - bottom) / 3];
+  return [
+    Math.max(left - dx, all[0]), Math.max(bottom - dy, all[1]),
+    Math.min(right + dx, all[2]), Math.min(top + dy, all[3]),
+  ];
+}
+
 /** Where nearly all points lie: the box without the farthest 0.1 % at each side. */
 /** @param {Float32Array} points @returns {[number, number, number, number]} */
 function core(points) {
@@ -381,20 +394,4 @@ function core(points) {
   };
   const [[left, right], [bottom, top]] = [ends(xs), ends(ys)];
   return [left, bottom, right, top];
-}
-
-/** About five round numbers between two. @param {number} low @param {number} high */
-function ticks(low, high) {
-  const raw = (high - low) / 5;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * (raw / power >= 5 ? 5 : raw / power >= 2 ? 2 : 1);
-  const found = [];
-  for (let k = Math.ceil(low / step); k * step <= high; k++) found.push(k * step);
-  return found;
-}
-
-/** @param {number} value */
-function tick(value) {
-  const short = Math.abs(value) < 1e-9 ? 0 : Number(value.toPrecision(6));
-  return String(short).replace("-", "−");
 }

@@ -98,7 +98,7 @@ export class PointPanel {
   read() {
     const { active, models } = this.explorer;
     const { dim } = models[active];
-    const numbers = this.typed.value.replace(/[()\s]+/g, " ").trim().split(/[ ,;]+/).map(Number);
+    const numbers = this.typed.value.replace(/−/g, "-").replace(/[()\s]+/g, " ").trim().split(/[ ,;]+/).map(Number);
     const right = numbers.length === dim && numbers.every(Number.isFinite);
     this.wrong.textContent = right ? "" : `z needs ${dim} numbers, such as 0.5, 0.2.`;
     if (right) this.explorer.at(active, Float32Array.from(numbers));

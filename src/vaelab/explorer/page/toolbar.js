@@ -1,6 +1,6 @@
 // Above the maps: what points are coloured by, the legend, and what else is drawn.
 
-import { el } from "vaelab/dom.js";
+import { el, signed } from "vaelab/dom.js";
 import { GRADIENT } from "vaelab/colours.js";
 
 /** @typedef {import("vaelab/explorer.js").Explorer} Explorer */
@@ -145,7 +145,7 @@ export function toolbar(explorer) {
 
 /** Four digits. @param {number} value */
 function short(value) {
-  return String(Number(value.toPrecision(4)));
+  return signed(String(Number(value.toPrecision(4))));
 }
 
 /** @param {HTMLElement} button */
