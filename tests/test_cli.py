@@ -525,6 +525,42 @@ def test_point_of_another_dimension(run: Run, models: list[Path]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        "train vea blobs",
+        "train beta blobs --set betta=3",
+        "train vae blobs --set training.clip=1",
+        "train vae blobs --device gpu",
+        "train vae blobs --out mine",
+        "train vae blobs --latent-dim 0",
+        "compare blobs --recipes vae,cnov",
+        "compare blobs --recipes vae,vae",
+        "compare blobs --epochs 0",
+        "compare blobs --out mine",
+        "encode {} blobs --out codes.txt",
+        "evaluate {} blobs --on 0",
+        "evaluate {} blobs --particles 0",
+        "interpolate {} --start 0,0,0 --end 1,1,1 --data blobs",
+        "plot reconstructions {} --at 1,2,3",
+    ],
+)
+def test_what_suits_no_data_is_refused_before_data_are_looked_for(
+    run: Run, models: list[Path], monkeypatch: pytest.MonkeyPatch, args: str
+) -> None:
+    monkeypatch.setattr("vaelab.data.load", lambda *_, **__: pytest.fail("data were read"))
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("keep")
+    code, out, err = run(*args.format(models[0]).split())
+    assert (code, out, err.count("\n")) == (1, "", 1)
+
+
+def test_more_latent_dimensions_than_small_images_have_are_left_to_the_data(run: Run) -> None:
+    assert run("train", "vae", "blobs", "--latent-dim", 999)[2].startswith(
+        "error: latent_dim = 999, but each datum has 144 feature(s)"
+    )
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_training(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

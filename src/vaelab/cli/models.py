@@ -98,9 +98,10 @@ def evaluate(
     from vaelab.plots import scores
     from vaelab.progress import Counter
 
+    most = checks.integer("on", on)
+    checks.integer("particles", options["particles"])
     name, vae = load_model(model)
     training_data, test = load_data(wanted(data, read, vae), limit)
-    most = checks.integer("on", on)
     progress = Counter("log p(x)")
     figures = judge(vae, test, training_data, most=most, progress=progress, **options)
     click.echo(json.dumps(figures, indent=2) if as_json else details(figures))
@@ -145,8 +146,9 @@ def encode(
     if not out.suffix or out.is_dir():
         _encode_shards(model, data, out, limit, read, **spread)
         return
-    from vaelab.encoding import write_codes
+    from vaelab.encoding import check_out, write_codes
 
+    check_out(out)
     for name, usual in (("engine", "local"), ("workers", None), ("device", "auto")):
         if spread[name] != usual:
             raise checks.ArgumentError(

@@ -17,6 +17,7 @@ from vaelab.cli.group import ends_options, engine_option, names, point_option, t
 from vaelab.cli.shared import (
     both_ends,
     called,
+    check_settings,
     command,
     in_shards,
     is_empty,
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
     from vaelab.records import Callback, Dataset
 
 RUN, METRICS = "run.json", "metrics.json"
+RECORDED = (
+    *("recipes", "settings", "jobs", "particles", "point", "ends", "steps"),
+    *("command", "data", "loaded", "limit"),
+)
+"""What `run.json` tells."""
 
 
 @click.command()
@@ -79,11 +85,14 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
         raise checks.ArgumentError(
             "compare runs recipes side by side; start it without torchrun, or start train with it."
         )
+    from vaelab import comparison
     from vaelab.checkpoints import locked
 
     cluster.check(options["engine"])
     folder = out or Path("runs") / called(data)
     plan = _plan(options)
+    check_settings(comparison.estimators(plan["recipes"], **plan["settings"]).values())
+    _check_room(folder, overwrite=overwrite, resume=options["resume"])
     train, test = load_data(wanted(data, options["read"]), options["limit"])
     _check(train, test, plan)
     data_record = {"data": train.name, "loaded": dict(train.loaded), "limit": options["limit"]}
@@ -92,7 +101,7 @@ def compare(data: str, out: Path | None, overwrite: bool, **options: Any) -> Non
         tell_anew(folder, folder / RUN)
         _check_same(folder, record)
     missing = files.missing_parents(folder)
-    aside = _make_room(folder, overwrite=overwrite, resume=options["resume"])
+    aside = _make_room(folder, resume=options["resume"])
     with locked(folder):
         try:
             with resumable():
@@ -174,24 +183,28 @@ def _check_same(folder: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def _make_room(folder: Path, *, overwrite: bool, resume: bool) -> Path:
-    """Refuses a folder that holds something, or moves an old run aside; returns where to."""
-    from vaelab.checkpoints import locked
-
-    aside = folder.with_name(f".{folder.name}.old")
-    if not folder.exists():
-        return aside
-    if not folder.is_dir() or not ((folder / RUN).is_file() or is_empty(folder)):
+def _check_room(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Refuses a folder that holds something that is not to be resumed or replaced."""
+    if not folder.exists() or is_empty(folder):
+        return
+    if not (folder / RUN).is_file():
         raise checks.StorageError(
             f"{folder} exists and is no run of vaelab; choose another folder with --out."
         )
-    if resume or is_empty(folder):
-        return aside
-    if not overwrite:
+    if not (resume or overwrite):
         raise checks.StorageError(
             f"{folder} holds another run; continue it with --resume, replace it with --overwrite, "
             "or choose another folder with --out."
         )
+
+
+def _make_room(folder: Path, *, resume: bool) -> Path:
+    """Moves an old run aside that is not to be resumed; returns where to."""
+    from vaelab.checkpoints import locked
+
+    aside = folder.with_name(f".{folder.name}.old")
+    if resume or not folder.exists() or is_empty(folder):
+        return aside
     with locked(folder):  # refuses the folder of a run that goes on
         pass
     if not aside.exists():
@@ -291,6 +304,8 @@ def _trained(
     train: Dataset | Shards
     resume = place.any(options["resume"] or ranks.restarted())
     place.agreed(lambda: _refuse_used(folder, resume=resume))
+    given = trained_with(options)
+    check_settings([VAE(recipe, **given)])
     for turn in (True, False):  # one process a machine downloads and converts; the others wait
         if turn == (ranks.local_rank() == 0):
             train, test = _opened(read, options["limit"])
@@ -301,7 +316,7 @@ def _trained(
     callback = None
     if place.rank == 0:
         callback = progress(recipe, 0, track=options["track"], folder=folder)
-    vae = VAE(recipe, checkpoints=state, callback=callback, **trained_with(options))
+    vae = VAE(recipe, checkpoints=state, callback=callback, **given)
     if not isinstance(train, Shards):  # what cannot be made or written is refused before training
         check(vae, train, test)
     place.agreed(lambda: files.check_writable(folder))
@@ -368,22 +383,7 @@ def _run_record(run: Path) -> dict[str, Any]:
     try:
         recorded: dict[str, Any] = json.loads((run / RUN).read_text(encoding="utf-8"))
         recorded.setdefault("loaded", {})  # runs of older versions are of data with names
-        return {
-            name: recorded[name]
-            for name in (
-                "recipes",
-                "settings",
-                "jobs",
-                "particles",
-                "point",
-                "ends",
-                "steps",
-                "command",
-                "data",
-                "loaded",
-                "limit",
-            )
-        }
+        return {name: recorded[name] for name in RECORDED}
     except FileNotFoundError:
         raise checks.StorageError(
             f"{run / RUN} is missing; give a folder that 'vaelab compare' wrote."

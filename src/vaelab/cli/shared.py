@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -225,6 +226,17 @@ def trained_with(options: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None:
             groups["training"][name] = value
     return {**{name: options[name] for name in (*named, "seed")}, **groups}
+
+
+def check_settings(vaes: Iterable[VAE]) -> None:
+    """Refuses settings that suit no data, before any are looked for; images stand in for them."""
+    import torch
+
+    for vae in vaes:
+        asked = (vae.options or {}).get("latent_dim", vae.latent_dim)
+        side = max(28, math.isqrt(checks.integer("latent_dim", asked)) + 1)
+        with torch.device("meta"):  # nothing is computed
+            vae.resolved((1, side, side))
 
 
 def progress(name: str, position: int, *, track: str | None, folder: Path) -> Callback:

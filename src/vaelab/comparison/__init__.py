@@ -237,6 +237,16 @@ def plan(
         recipes, train, test, seed, seeds: As for `compare`.
         settings: Other keywords of `VAE`.
     """
+    vaes = estimators(recipes, seed=seed, seeds=seeds, **settings)
+    for vae in vaes.values():
+        check(vae, train, test)
+    return vaes
+
+
+def estimators(
+    recipes: Sequence[str | Recipe], *, seed: int = 0, seeds: int = 1, **settings: Any
+) -> dict[str, VAE]:
+    """The estimators of a comparison by name, as `plan` gives them, before there are data."""
     checks.seed(seed)
     checks.integer("seeds", seeds)
     names = _names(recipes)
@@ -245,13 +255,10 @@ def plan(
             f"recipes = {names!r}, but different ones are needed, at least 1."
         )
     by_name = dict(zip(names, recipes, strict=True))
-    vaes = {
+    return {
         run: VAE(by_name[name], seed=number, **settings)
         for run, (name, number) in run_names(names, seed, seeds).items()
     }
-    for vae in vaes.values():
-        check(vae, train, test)
-    return vaes
 
 
 def _names(recipes: Sequence[str | Recipe]) -> list[str]:

@@ -17,7 +17,7 @@ from vaelab.records import Dataset
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
 
-__all__ = ["write_codes"]
+__all__ = ["check_out", "write_codes"]
 
 
 def write_codes(path: Path, vae: VAE, parts: Sequence[Dataset | Shards]) -> Path:
@@ -32,13 +32,7 @@ def write_codes(path: Path, vae: VAE, parts: Sequence[Dataset | Shards]) -> Path
         checks.ArgumentError: The path ends otherwise, or pyarrow is not installed.
         OSError: The file cannot be written.
     """
-    if path.suffix not in _WRITERS:
-        raise checks.ArgumentError(
-            f"out = {path}, but the file must end in {', '.join(list(_WRITERS)[:-1])} or "
-            f"{list(_WRITERS)[-1]}."
-        )
-    if path.suffix == ".parquet":
-        checks.needs(f"out = {path}", "pyarrow", extra="parquet", otherwise="write .csv")
+    check_out(path)
     columns: dict[str, list[np.ndarray]] = {
         name: [] for name in ("mean", "scale", "split", "row", "label")
     }
@@ -57,6 +51,21 @@ def write_codes(path: Path, vae: VAE, parts: Sequence[Dataset | Shards]) -> Path
         del columns["label"]
     whole = {name: np.concatenate(pieces) for name, pieces in columns.items()}
     return files.write_atomically(path, _WRITERS[path.suffix](whole))
+
+
+def check_out(path: Path) -> None:
+    """Refuses a file that `write_codes` cannot write, by its ending.
+
+    Raises:
+        checks.ArgumentError: The path ends otherwise, or pyarrow is not installed.
+    """
+    if path.suffix not in _WRITERS:
+        raise checks.ArgumentError(
+            f"out = {path}, but the file must end in {', '.join(list(_WRITERS)[:-1])} or "
+            f"{list(_WRITERS)[-1]}."
+        )
+    if path.suffix == ".parquet":
+        checks.needs(f"out = {path}", "pyarrow", extra="parquet", otherwise="write .csv")
 
 
 def _in_memory(parts: Sequence[Dataset | Shards]) -> Iterator[Dataset]:
