@@ -345,7 +345,8 @@ def test_a_datum_shows_itself_its_reconstructions_and_figures(
     again = page.get_by_role("img", name="Reconstruction by conv")
     assert alike(grey(again), models["conv"].reconstruct(whole[[index]]), page)
     cells = page.get_by_role("region", name="Datum").locator("td")
-    elbo, rate, distortion = (float(cells.nth(i).inner_text()) for i in range(3))
+    texts = (cells.nth(i).inner_text().replace("−", "-") for i in range(3))
+    elbo, rate, distortion = map(float, texts)
     terms = metrics.per_datum(models["vae"].model_, ELBO(), torch.from_numpy(whole))
     assert rate == pytest.approx(float(terms.rate[index]), abs=0.02)  # a closed form
     assert elbo == pytest.approx(-(rate + distortion), abs=0.02)
