@@ -90,6 +90,28 @@ def test_the_parts_add_up(figures: dict[str, float]) -> None:
     assert figures["elbo"] < figures["log_likelihood"]
 
 
+def test_few_data_have_so_many_draws_that_the_elbo_is_no_matter_of_luck(vectors: Dataset) -> None:
+    """With one draw, chance moved the ELBO of 30 data by 0.2 nats, and above log p(x)."""
+    vae = VAE("linear", epochs=40, seed=0).fit(vectors)
+    few = replace(vectors, x=vectors.x[:30])
+    found = [evaluate(vae, few, particles=64, seed=seed) for seed in range(5)]
+    elbos = np.array([figures["elbo"] for figures in found])
+    lucky = np.array([vae.terms(few, seed=seed).elbo.mean() for seed in range(5)])
+    assert lucky.std() > 0.05
+    assert elbos.std() < 0.02
+    for figures in found:
+        assert figures["elbo"] <= figures["log_likelihood"] + 0.02
+        assert figures["elbo"] == pytest.approx(-(figures["rate"] + figures["distortion"]))
+    assert found[0] == evaluate(vae, few, particles=64, seed=0)
+
+
+def test_ten_thousand_data_have_one_draw_each(vectors: Dataset) -> None:
+    vae = VAE("linear", epochs=1, seed=0).fit(vectors)
+    many = replace(vectors, x=np.resize(vectors.x, (10_000, 6)))
+    found = evaluate(vae, many, particles=1, most=10, seed=3)
+    assert found["elbo"] == vae.terms(many, seed=3).elbo.mean()
+
+
 def test_the_error_of_a_share_is_that_of_its_zeros_and_ones() -> None:
     right = np.random.default_rng(0).random(80) < 0.7
     found = _errors({"right": right.mean()}, 80)["right_se"]

@@ -22,6 +22,7 @@ from vaelab.tensors import batches
 __all__ = [
     "PerDatum",
     "active_units",
+    "enough_draws",
     "knn_accuracy",
     "linear_probe_accuracy",
     "mean_and_error",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 BATCH = 1024
+DRAWN = 10_000
+"""Draws of z in all: on 300 rows of a table they bring the noise of 30 test data from 0.19 nats to
+0.01, beside an error over data of 0.26."""
 PROBED, OUTLINED = 10_000, 2_000
 """At most how many data a linear probe is fitted on, and a silhouette is taken of."""
 
@@ -57,15 +61,33 @@ def per_datum(
     *,
     seed: int = 0,
     step: int | None = None,
+    draws: int = 1,
 ) -> PerDatum:
-    """The objective's terms for each of the data at rest `(N, *shape)`."""
-    parts = []
+    """The objective's terms for each of the data at rest `(N, *shape)`: means over draws of them.
+
+    So many draws are taken at once as make a batch, so memory does not grow with them.
+    """
+    at_once = min(checks.integer("draws", draws), max(1, BATCH // max(1, len(x))))
+    passes, repeated = math.ceil(draws / at_once), torch.cat([x] * at_once) if at_once > 1 else x
+    total = torch.zeros(3, len(x), dtype=torch.float64)
     with seeded(checks.seed(seed)):
-        for batch in batches(x, BATCH, device_of(model)):
-            terms = objective(model, batch, step=step)
-            parts.append(torch.stack([terms.loss, terms.rate, terms.distortion]).cpu())
-    loss, rate, distortion = torch.cat(parts, 1).double().numpy()
+        for _ in range(passes):
+            parts = []
+            for batch in batches(repeated, BATCH, device_of(model)):
+                terms = objective(model, batch, step=step)
+                parts.append(torch.stack([terms.loss, terms.rate, terms.distortion]).cpu())
+            total += torch.cat(parts, 1).double().view(3, at_once, len(x)).mean(1)
+    loss, rate, distortion = (total / passes).numpy()
     return PerDatum(loss, rate, distortion)
+
+
+def enough_draws(count: int) -> int:
+    """How many draws of z a datum there must be, that so many data have 10,000 at least.
+
+    >>> enough_draws(30), enough_draws(10_000)
+    (334, 1)
+    """
+    return math.ceil(DRAWN / checks.integer("count", count))
 
 
 def per_datum_given(

@@ -71,7 +71,8 @@ class Evidence:
     @cached_property
     def terms(self) -> metrics.PerDatum:
         """The ELBO's terms for each of the test data."""
-        return self.vae.terms(self.test, seed=self.seed)
+        draws = metrics.enough_draws(len(self.test))
+        return self.vae.terms(self.test, seed=self.seed, draws=draws)
 
     @cached_property
     def codes(self) -> Codes:

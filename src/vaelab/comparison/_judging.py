@@ -70,7 +70,8 @@ def evaluate(
 
     Returns:
         In nats per datum, with standard errors over data (`..._se`): `elbo`, `rate`,
-        `distortion`, `log_likelihood`. With it, `particles`, `log_likelihood_count`, and whether
+        `distortion`, with one draw of z a datum, or so many that there are 10,000 in all, and
+        `log_likelihood`. With it, `particles`, `log_likelihood_count`, and whether
         to trust it: `effective_particles` and `tail_index` (medians over data; see
         `vaelab.importance.Weighed`) and `unreliable`, the share of data whose weights have too
         heavy a tail; `None` with fewer than 25 particles. With a check, `annealed_log_likelihood`,

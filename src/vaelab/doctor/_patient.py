@@ -13,7 +13,7 @@ from vaelab.estimator import VAE
 from vaelab.importance import Weighed
 from vaelab.information import Information, information
 from vaelab.latent import Codes
-from vaelab.metrics import PerDatum
+from vaelab.metrics import PerDatum, enough_draws
 from vaelab.records import Dataset
 
 __all__ = ["MOST_TEST", "Patient", "admitted"]
@@ -80,8 +80,8 @@ def admitted(vae: VAE, train: Dataset, test: Dataset, particles: int, seed: int)
         vae,
         train,
         test,
-        on_train=vae.terms(few, seed=seed),
-        on_test=vae.terms(others, seed=seed),
+        on_train=vae.terms(few, seed=seed, draws=enough_draws(len(few))),
+        on_test=vae.terms(others, seed=seed, draws=enough_draws(len(others))),
         codes=codes,
         test_codes=vae.encode(others),
         information=information(codes, prior=prior, seed=seed),

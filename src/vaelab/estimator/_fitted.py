@@ -135,11 +135,14 @@ class Fitted(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator): 
         weighed = self.weigh(X, y, particles=particles, seed=seed)
         return weighed.log_likelihood.astype(np.float32)
 
-    def terms(self, X: Any, y: Any = None, *, seed: int = 0) -> metrics.PerDatum:
-        """ELBO, rate and distortion of each datum, with one draw of z, in nats: `(N,)` each."""
+    def terms(self, X: Any, y: Any = None, *, seed: int = 0, draws: int = 1) -> metrics.PerDatum:
+        """ELBO, rate and distortion of each datum, in nats: `(N,)` each.
+
+        They are means over `draws` of z, of which there are at least so many for each datum.
+        """
 
         def compute(model: Model, x: Tensor, seed: int) -> metrics.PerDatum:
-            return metrics.per_datum(model, ELBO(), x, seed=seed)
+            return metrics.per_datum(model, ELBO(), x, seed=seed, draws=draws)
 
         return metrics.PerDatum(*self.over(X, y, compute, seed=seed))
 
