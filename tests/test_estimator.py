@@ -127,7 +127,7 @@ def test_fixed_variance_has_its_scale(train: Dataset) -> None:
         (VAE(latent_dim=0), np.zeros((9, 4)), "latent_dim = 0, but it must be a whole number"),
         (VAE(epochs=0), np.zeros((9, 4)), "epochs = 0, but it must be a whole number"),
         (VAE(seed=-1), np.zeros((9, 4)), "seed = -1, but it must be a whole number from 0"),
-        (VAE(options={"scale": 2}), np.zeros((9, 4)), "option of recipe 'vae' = 'scale' is not"),
+        (VAE(options={"scale": 2}), np.zeros((9, 4)), "recipe 'vae' has no option 'scale'; recipe"),
         (VAE("conv"), np.zeros((9, 4)), r"in_shape = (4,), but a convolutional network needs"),
         (
             VAE(likelihood="bernoulli"),
