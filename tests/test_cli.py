@@ -93,7 +93,8 @@ def test_compare_does_the_main_job(run: Run) -> None:
         "reconstructions", "scores",
     ]  # fmt: skip
     page = (folder / "report.html").read_text()
-    assert "vaelab compare blobs --epochs 1 --jobs 1 --particles 4" in page
+    text = re.sub("<[^>]+>", "", page)
+    assert "vaelab compare blobs --epochs 1 --jobs 1 --particles 4" in text
 
 
 @pytest.mark.usefixtures("sketched")
