@@ -268,35 +268,6 @@ def test_networks_are_described_and_built_again(name: str) -> None:
     testing.check_part(networks[name])
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        MLP((2,), SHAPE, (4, 5)),
-        MLP((2,), SHAPE),
-        ConvDecoder((2,), SHAPE, channels=3, widths=(4,)),
-        Wrapped(torch.nn.Linear(2, math.prod(SHAPE)), (2,), SHAPE),
-    ],
-    ids=lambda network: type(network).__name__,
-)
-@pytest.mark.parametrize("bfloat16", [False, True])
-def test_an_offset_is_added_to_what_a_network_gives(network: Network, bfloat16: bool) -> None:
-    z, offset = torch.randn(3, 5, 2), torch.randn(SHAPE, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        ours, plain = network(z, offset), network(z).float() + offset
-    torch.testing.assert_close(ours, plain)
-    assert ours.dtype == torch.float32
-    for one, other in zip(
-        *(derivatives(out, network, offset) for out in (ours, plain)), strict=True
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def derivatives(
-    out: torch.Tensor, network: Network, offset: torch.Tensor
-) -> tuple[torch.Tensor, ...]:
-    return torch.autograd.grad(out.square().sum(), [offset, *network.parameters()])
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_make_models(name: str) -> None:
     from vaelab import recipes

@@ -57,8 +57,8 @@ class Likelihood(Part):
 
     def location(self, z: Tensor) -> Tensor:
         """The network's output plus the offset, `(..., *shape)`, in `float32`."""
-        location: Tensor = self.network(z, self.offset)
-        return location
+        features: Tensor = self.network(z)
+        return features.float() + self.offset
 
 
 class Bernoulli(Likelihood):

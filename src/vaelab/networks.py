@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -85,22 +85,15 @@ class Network(Part):
     def compute(self, x: Tensor) -> Tensor:
         """Maps `(N, *in_shape)` to N outputs of any shape that holds `out_shape`'s elements."""
 
-    def compute_from(self, x: Tensor, offset: Tensor) -> Tensor:
-        """`compute(x)` plus an offset `(*out_shape)`, in `float32`: the one method that a network
-        replaces where it gets the same in less time.
-        """
-        return self.compute(x).float().reshape(-1, *self.out_shape) + offset
-
-    def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
-        """Maps `(..., *in_shape)` to `(..., *out_shape)`, plus an offset of that last shape."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `(..., *in_shape)` to `(..., *out_shape)`."""
         batch = x.shape[: max(0, x.dim() - len(self.in_shape))]
         if x.shape[len(batch) :] != self.in_shape:
             raise checks.ArgumentError(
                 f"the network reads {self.in_shape}, but was given {tuple(x.shape)}."
             )
         flat = x.reshape(math.prod(batch), *self.in_shape) - self.shift
-        outputs = self.compute(flat) if offset is None else self.compute_from(flat, offset)
-        return outputs.reshape(*batch, *self.out_shape)
+        return self.compute(flat).reshape(*batch, *self.out_shape)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
@@ -155,18 +148,6 @@ class MLP(Network):
         """Maps `(N, *in_shape)` to `(N, outputs)`."""
         features: Tensor = self.layers(x.flatten(1))
         return features
-
-    def compute_from(self, x: Tensor, offset: Tensor) -> Tensor:
-        """The same plus an offset, which the biases of the last layer take up: for images that
-        saves 1 % of a training step (paired, in `float32`, to which half precision would round it).
-        """
-        if torch.is_autocast_enabled(x.device.type):
-            return super().compute_from(x, offset)
-        *layers, last = cast("list[nn.Linear]", list(self.layers))
-        features = x.flatten(1)
-        for layer in layers:
-            features = layer(features)
-        return nn.functional.linear(features, last.weight, last.bias + offset.flatten())
 
 
 class ConvEncoder(Network):

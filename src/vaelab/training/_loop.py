@@ -172,15 +172,14 @@ class Loop:
     def _epoch(self, after_step: Callable[[], None]) -> None:
         """The rest of an epoch, or all of it."""
         self.order = self.shuffler.get_state()
-        for rows in self.batches.rows(skip=self.position):
+        batches = self.batches.rows(skip=self.position)
+        while self.steps < self.total and (rows := next(batches, None)) is not None:
             due = self.steps % REMEMBERED == 0 or self.position == 0
             before = self.capture() if due else self.good
             sums = self._step(rows, look=due or self.steps % self.watched == 0)
             self.good = before  # a step could be taken from it
             self._tell(sums, len(rows))
             after_step()
-            if self.steps == self.total:
-                break
         self._end_epoch()
 
     @property
