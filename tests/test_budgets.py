@@ -95,8 +95,20 @@ def test_a_run_of_minutes_resumes_with_the_steps_it_began_with(
     whole = VAE("vae", training={**SHORT, "steps": again.training_.steps}).fit(train)
     assert same(whole, again)
     monkeypatch.undo()
-    with pytest.raises(checks.StorageError, match=r"training\.minutes was 0\.03 and is now 0\.02"):
+    with pytest.raises(checks.StorageError, match=r"a finished run of 0\.03 minutes"):
         VAE("vae", training={**SHORT, "minutes": 0.02}, checkpoints=resumed).fit(train)
+
+
+def test_a_run_interrupted_after_its_last_step_ends_there(train: Dataset, tmp_path: Path) -> None:
+    def stop(event: str, values: object) -> None:
+        raise KeyboardInterrupt
+
+    short = {"steps": 1, "validation_fraction": 0.1}
+    with pytest.raises(KeyboardInterrupt):
+        VAE("vae", training=short, checkpoints=tmp_path, callback=stop).fit(train)
+    again = VAE("vae", training=short, checkpoints=Checkpoints(tmp_path, resume=True)).fit(train)
+    assert again.history_[-1]["steps"] == 1
+    assert same(again, VAE("vae", training=short).fit(train))
 
 
 def test_a_comparison_of_minutes_leaves_finished_recipes_untouched(
