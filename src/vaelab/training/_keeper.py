@@ -177,7 +177,7 @@ class Keeper:
         if finished and all((was[name] or 0) <= (now[name] or 0) for name in budget):
             here = here | {"training": now | budget}
         elif finished and difference(there, here | {"training": now | budget}) is None:
-            fewer = (n for n in ("steps", "minutes", "epochs") if (was.get(n) or 0) > (now[n] or 0))
+            fewer = (n for n in ("minutes", "steps", "epochs") if (was.get(n) or 0) > (now[n] or 0))
             name = next(fewer)
             raise checks.StorageError(
                 f"{self.folder} holds a finished run of {was[name]} {name}, which can be extended "
