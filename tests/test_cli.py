@@ -501,7 +501,8 @@ def test_bad_input_is_one_line_and_an_exit_code(
     found, out, err = run(*args.split())
     assert found == code, err
     assert out == ""
-    assert words(err).startswith(words(f"error: {message}")), err
+    told = words if code == 2 else str  # what click words itself
+    assert told(err).startswith(told(f"error: {message}")), err
     assert err.count("\n") == 1
     assert not any(Path().rglob("*")), "nothing may be left behind"
 

@@ -62,13 +62,12 @@ def marginal(vae: VAE) -> MultivariateNormal:
 def test_the_figures_of_a_linear_model_are_the_exact_ones(vectors: Dataset) -> None:
     """x = W z + b + noise: log p(x) is Gaussian, and I(x; z) = ½ ln det(I + WᵀW / σ²)."""
     vae = VAE("linear", epochs=60, seed=0).fit(vectors)
-    with quickly_annealed():
-        found = evaluate(vae, vectors, particles=200, most=None, annealed=40)
+    found = evaluate(vae, vectors, particles=200, most=None, annealed=40)
     exact = marginal(vae)
     log_p = exact.log_prob(torch.from_numpy(vectors.x))
     noise = vae.model_.decode(torch.zeros(1, 2)).variance[0].detach()
     told = 0.5 * torch.logdet(exact.covariance_matrix / noise)
-    assert abs(found["annealed_difference"]) < 0.1 + 3 * found["annealed_difference_se"]
+    assert abs(found["annealed_difference"]) < 0.1
     assert found["annealed_count"] == 40
     assert found["log_likelihood"] == pytest.approx(float(log_p.mean()), abs=0.03)
     assert found["elbo"] <= found["log_likelihood"] + 0.03

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["is_comparison", "load_model", "load_models", "located"]
 
-METRICS = "metrics.json"
 NAMED = 3
 """How many models an error names."""
 
@@ -86,7 +85,7 @@ def _inside(folder: str) -> list[str]:
     if folder in shipped.names() or (path / completion.MODEL[0]).exists():
         return []
     try:
-        names = list(json.loads((path / METRICS).read_text(encoding="utf-8"))["models"])
+        names = list(json.loads((path / completion.RUN[1]).read_text(encoding="utf-8"))["models"])
     except (OSError, ValueError, LookupError, TypeError):
         return []
     plain = [name for name in names if isinstance(name, str) and files.is_plain(name)]

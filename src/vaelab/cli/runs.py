@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from vaelab.estimator import VAE
     from vaelab.records import Callback, Dataset
 
-RUN, METRICS = "run.json", "metrics.json"
+RUN, METRICS = completion.RUN
 RECORDED = (
     *("recipes", "settings", "jobs", "particles", "point", "ends", "steps"),
     *("command", "data", "loaded", "limit"),

@@ -1,5 +1,7 @@
 // Names on a map: moved apart where they would cover each other, or else left out.
 
+import { signed } from "vaelab/dom.js";
+
 /** @typedef {[number, number]} Place */
 
 const STEPS = 40;
@@ -73,5 +75,5 @@ export function ticks(low, high) {
 /** @param {number} value */
 export function tick(value) {
   const short = Math.abs(value) < 1e-9 ? 0 : Number(value.toPrecision(6));
-  return String(short).replace("-", "−");
+  return signed(String(short));
 }
