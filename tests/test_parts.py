@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Independent
+from torch.distributions import Independent, Normal
 
 from vaelab import checks, testing
 from vaelab.distributions import DiagonalNormal, GreyBernoulli, isolated, seeded
@@ -101,6 +101,24 @@ def test_distributions_expand_and_print() -> None:
         x = torch.rand(2)
         torch.testing.assert_close(wide.log_prob(x), d.log_prob(x).expand(4, 3))
         assert type(d).__name__ in repr(d)
+
+
+@pytest.mark.parametrize("scales", [(3, 2), (2,)], ids=["one shape", "broadcast"])
+def test_the_normal_is_torchs_own(scales: tuple[int, ...]) -> None:
+    loc, scale = torch.randn(3, 2), torch.rand(scales) + 0.5
+    ours, theirs = DiagonalNormal(loc, scale), Independent(Normal(loc, scale), 1)
+    assert type(ours.base_dist) is Normal
+    assert (ours.batch_shape, ours.event_shape) == (theirs.batch_shape, theirs.event_shape)
+    for name in ("mean", "stddev", "mode"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    with seeded(0):
+        draws = ours.rsample((4,))
+    with seeded(0):
+        assert torch.equal(draws, theirs.rsample((4,)))
+    assert torch.equal(ours.log_prob(draws), theirs.log_prob(draws))
+    assert torch.equal(ours.entropy(), theirs.entropy())
+    assert torch.equal(ours.base_dist.expand((5, 3, 2)).loc, theirs.base_dist.expand((5, 3, 2)).loc)
+    assert repr(ours.base_dist) == repr(theirs.base_dist)
 
 
 def test_bernoulli_sums_to_one_over_all_bits() -> None:

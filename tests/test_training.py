@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from vaelab import checks, metrics, recipes
 from vaelab.objectives import ELBO
 from vaelab.records import Dataset, Training
 from vaelab.tensors import as_tensor
-from vaelab.training import Trained, resolve, train
+from vaelab.training import Trained, _optimizer, resolve, train
 
 QUICK = Training(epochs=2, batch_size=64)
 
@@ -41,6 +43,40 @@ def test_same_seed_same_bits(name: str, x: torch.Tensor) -> None:
         assert torch.equal(tensor, second.model.state_dict()[key]), key
     ignoring_time = [{k: v for k, v in r.items() if k != "seconds"} for r in first.history]
     assert ignoring_time == [{k: v for k, v in r.items() if k != "seconds"} for r in second.history]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["kernel", "no kernel"])
+def test_a_step_has_the_bits_of_torchs_own(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_optimizer, "_kernel_is_known", lambda: known)
+    torch.manual_seed(0)
+    ours = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Linear(7, 2))
+    theirs = copy.deepcopy(ours)
+    first, other = (_optimizer.adamw(network, 0.1) for network in (ours, theirs))
+    public = Mock(wraps=first.step)
+    monkeypatch.setattr(first, "step", public)
+    for step in range(6):
+        x = torch.randn(4, 5)
+        for network, optimizer in ((ours, first), (theirs, other)):
+            network.zero_grad()
+            hidden = network[0](x)  # the second layer has no gradient at first
+            (hidden if step < 2 else network[1](hidden)).square().sum().backward()
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 / (1 + step)
+        _optimizer.take_step(first)
+        other.step()
+    assert not torch.equal(ours[1].weight, torch.zeros(2, 7))
+    for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, its)
+        assert (
+            first.state[mine]["step"]
+            == other.state[its]["step"]
+            == (6 if mine.shape[0] == 7 else 4)
+        )
+    assert public.call_count == (2 if known else 6)  # the two steps that make states
+
+
+def test_the_kernel_of_this_torch_is_known() -> None:
+    assert _optimizer._kernel_is_known()
 
 
 def test_another_seed_other_bits(x: torch.Tensor) -> None:

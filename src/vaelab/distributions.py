@@ -45,7 +45,7 @@ class DiagonalNormal(Independent):  # type: ignore[type-arg]
     """
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
-        super().__init__(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+        super().__init__(_normal(loc, scale), 1, validate_args=False)
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> DiagonalNormal:
         """The same distribution with a larger batch shape."""
@@ -63,6 +63,18 @@ class DiagonalNormal(Independent):  # type: ignore[type-arg]
         """Standard deviations `(..., D)`."""
         scale: Tensor = self.base_dist.scale
         return scale
+
+
+def _normal(loc: Tensor, scale: Tensor) -> Normal:
+    """N(loc, scale²), unchecked; tensors of one shape are not broadcast, which takes as long as a
+    small layer does and adds to what gradients have to go through.
+    """
+    if loc.shape != scale.shape:
+        return Normal(loc, scale, validate_args=False)
+    normal = Normal.__new__(Normal)
+    normal.loc, normal.scale = loc, scale
+    Distribution.__init__(normal, loc.shape, validate_args=False)
+    return normal
 
 
 class Share(NamedTuple):

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from vaelab import checkpoints, checks
 from vaelab.checkpoints import Snapshot
@@ -26,7 +27,7 @@ from vaelab.training._data import Data
 from vaelab.training._diagnosis import likely_cause
 from vaelab.training._draws import Draws, sharing
 from vaelab.training._figures import of_epoch, of_step, of_valid, summed
-from vaelab.training._optimizer import adamw, one_cycle
+from vaelab.training._optimizer import adamw, one_cycle, take_step
 from vaelab.training._shared import add_up
 
 __all__ = ["Loop"]
@@ -243,7 +244,7 @@ class Loop:
         norm = self._clip()
         if look and not math.isfinite(loss.item() + norm.item()):
             raise _DivergedError
-        self.optimizer.step()
+        take_step(self.optimizer)
         self.steps += 1
         self.position += 1
         told = torch.cat([sums, torch.stack([norm, norm > self.clip_norm])])
@@ -265,8 +266,13 @@ class Loop:
     def _clip(self) -> Tensor:
         """Scales the gradient down to the largest norm allowed; returns the norm it had."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
-        if self.device.type != "cpu" or norm.item() > self.clip_norm:  # a look would wait there
+        if self.device.type == "cpu":  # there torch's own total takes longer
+            norm: Tensor = vector_norm(torch.stack([vector_norm(g) for g in gradients]))
+            clipped = norm.item() > self.clip_norm
+        else:
+            norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+            clipped = True  # a look would wait for the device
+        if clipped:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
         return norm
 

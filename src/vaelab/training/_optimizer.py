@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["adamw", "one_cycle"]
+__all__ = ["adamw", "one_cycle", "take_step"]
 
 BETAS = (0.9, 0.99)
 """Adam's; a shorter memory of the squared gradients than its usual 0.999 suits short runs."""
@@ -23,6 +26,71 @@ def adamw(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=True)
+
+
+@torch.no_grad()
+def take_step(optimizer: torch.optim.AdamW) -> None:
+    """What `optimizer.step()` of a fused AdamW does, to the bit.
+
+    On a processor, what that does around its kernel takes as long as the kernel itself, on networks
+    of the size that suits one; so the kernel is called at once, but for a first step, which makes
+    the state.
+    """
+    groups = optimizer.param_groups
+    updated = [[p for p in group["params"] if p.grad is not None] for group in groups]
+    states = [[optimizer.state[p] for p in parameters] for parameters in updated]
+    device = groups[0]["params"][0].device.type
+    if device != "cpu" or not all(map(all, states)) or not _kernel_is_known():
+        optimizer.step()
+        return
+    for group, parameters, known in zip(groups, updated, states, strict=True):
+        steps, first, second = ([s[name] for s in known] for name in _STATE)
+        torch._foreach_add_(steps, 1)
+        gradients = [p.grad for p in parameters]
+        _update(parameters, gradients, first, second, steps, group)
+
+
+_STATE = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW remembers of a parameter: steps, and the means of its gradient and of its square."""
+
+
+def _update(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    first: Sequence[Tensor],
+    second: Sequence[Tensor],
+    steps: Sequence[Tensor],
+    group: Mapping[str, Any],
+) -> None:
+    """Torch's fused update of AdamW; the steps are those taken with this one."""
+    beta1, beta2 = group["betas"]
+    torch._fused_adamw_(  # type: ignore[call-overload]
+        parameters,
+        gradients,
+        first,
+        second,
+        [],
+        steps,
+        lr=group["lr"],
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+@cache
+def _kernel_is_known() -> bool:
+    """Whether this PyTorch has the kernel in the form that `_update` calls: it is not public."""
+    one = [torch.ones(1)]
+    group = {"lr": 0.1, "betas": BETAS, "weight_decay": 0.0, "eps": 1e-8}
+    try:
+        _update(one, one, one, one, one, group)
+    except (AttributeError, TypeError, RuntimeError):
+        return False
+    return True
 
 
 def one_cycle(step: int, rise: float, total: int) -> float:
