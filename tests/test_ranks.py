@@ -22,7 +22,7 @@ import torch
 import vaelab.data
 from conftest import blobs
 from nursery import CONTEXT, ENVIRONMENT, prepare
-from program import with_blobs
+from program import in_little_time, with_blobs
 from vaelab import checkpoints, checks, recipes
 from vaelab.checkpoints import Snapshot
 from vaelab.cli import cli, main
@@ -432,6 +432,7 @@ def program(environment: dict[str, str], folder: Path) -> None:
         os.dup2(os.open(f"{name}-{environment['RANK']}", os.O_WRONLY | os.O_CREAT), number)
     torch.set_num_threads(1)
     with_blobs()
+    in_little_time()
     load = vaelab.data.load
 
     def telling(*given: Any, **named: Any) -> Any:
