@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -17,6 +18,7 @@ from vaelab.objectives import ELBO
 from vaelab.records import Dataset, Training
 from vaelab.tensors import as_tensor
 from vaelab.training import Trained, _optimizer, resolve, train
+from vaelab.training._loop import Loop
 
 QUICK = Training(epochs=2, batch_size=64)
 
@@ -77,6 +79,31 @@ def test_a_step_has_the_bits_of_torchs_own(known: bool, monkeypatch: pytest.Monk
 
 def test_the_kernel_of_this_torch_is_known() -> None:
     assert _optimizer._kernel_is_known()
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError])
+def test_a_kernel_of_another_form_is_not_known(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "_fused_adamw_", Mock(side_effect=error("no such argument")))
+    assert not _optimizer._kernel_is_known.__wrapped__()
+    monkeypatch.delattr(torch, "_fused_adamw_")
+    assert not _optimizer._kernel_is_known.__wrapped__()
+
+
+@pytest.mark.parametrize(("largest", "factor"), [(2.0, 2 / 13), (20.0, 1.0)])
+def test_gradients_are_scaled_down_together(largest: float, factor: float) -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (2, 1, 3)]
+    gradients = [torch.tensor([3.0, 4.0]), None, torch.tensor([0.0, 12.0, 0.0])]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = None if gradient is None else gradient.clone()
+    here = SimpleNamespace(parameters=parameters, device=torch.device("cpu"), clip_norm=largest)
+    assert Loop._clip(here).item() == 13
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            assert parameter.grad is None
+        else:
+            torch.testing.assert_close(parameter.grad, factor * gradient)
 
 
 def test_another_seed_other_bits(x: torch.Tensor) -> None:
