@@ -66,14 +66,10 @@ def test_a_step_has_the_bits_of_torchs_own(known: bool, monkeypatch: pytest.Monk
                 group["lr"] = 0.1 / (1 + step)
         _optimizer.take_step(first)
         other.step()
-    assert not torch.equal(ours[1].weight, torch.zeros(2, 7))
     for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, its)
-        assert (
-            first.state[mine]["step"]
-            == other.state[its]["step"]
-            == (6 if mine.shape[0] == 7 else 4)
-        )
+        taken = first.state[mine]["step"], other.state[its]["step"]
+        assert taken == ((6, 6) if len(mine) == 7 else (4, 4))
     assert public.call_count == (2 if known else 6)  # the two steps that make states
 
 
