@@ -780,7 +780,9 @@ APART = """async () => {
   const crowd = Array.from({ length: 12 }, (_, i) => [200 + (i % 3), 150 - (i % 2)]);
   const far = [[0, 0], [100, 0], [50, 80]];
   const alike = (count, half) => Array.from({ length: count }, () => half);
-  return { two: apart([[10, 10], [12, 11]], alike(2, [6, 8])), far: apart(far, alike(3, [20, 8])),
+  const beside = apart([[10, 10], [11, 10], [14, 12]], alike(3, [6, 8]), 2);
+  const two = apart([[10, 10], [12, 11]], alike(2, [6, 8]));
+  return { beside, two, far: apart(far, alike(3, [20, 8])),
     crowd: apart(crowd, alike(12, [22, 8])), again: apart(crowd, alike(12, [22, 8])), from: crowd };
 }"""
 
@@ -791,6 +793,9 @@ def test_names_on_a_map_are_moved_apart_or_left_out(server: Page) -> None:
     assert max(abs(ax - bx) / 12, abs(ay - by) / 16) >= 1
     assert np.hypot(ax - 10, ay - 10) < 10, "a little"
     assert found["far"] == [[0, 0], [100, 0], [50, 80]]
+    assert found["beside"][:2] == [[10, 10], [11, 10]], "what is fixed stays, and is never left out"
+    x, y = found["beside"][2]
+    assert max(abs(x - 11) / 12, abs(y - 10) / 16) >= 1, "the others make room"
     assert found["crowd"] == found["again"]
     assert found["crowd"][0], "the first matters most"
     left = [
@@ -801,6 +806,34 @@ def test_names_on_a_map_are_moved_apart_or_left_out(server: Page) -> None:
         assert np.hypot(place[0] - home[0], place[1] - home[1]) < 27
         for other, _ in left[:k]:
             assert max(abs(place[0] - other[0]) / 44, abs(place[1] - other[1]) / 16) > 0.93
+
+
+WRITTEN = """async () => {
+  const { LatentMap } = await import("vaelab/map.js");
+  const map = new LatentMap("m", { view: () => {} });
+  map.names = [{ text: "7", at: [0, 0] }];
+  map.show([0, 0], 40);
+  map.drawOver();
+  const place = (key) => Number(map.over.querySelector(".name").getAttribute(key));
+  const name = () => [place("x"), place("y")];
+  const free = name();
+  map.mark("start", [[-0.5, -0.3]], { text: "start" });
+  const beside = name();
+  map.mark("start", null);
+  const again = name();
+  return { free, beside, again };
+}"""
+
+
+def test_names_make_room_for_what_is_written_at_a_mark(server: Page) -> None:
+    found = server.evaluate(WRITTEN)
+    (x, y), (moved_x, moved_y) = found["free"], found["beside"]
+    centre = x - 20 + 9 + 24.5, y - 5 + 12 - 13  # of the word beside its ring
+    assert abs(centre[0] - x) < 30.6
+    assert abs(centre[1] - (y - 5)) < 16, "it would cover the name"
+    apart = abs(moved_x - centre[0]) / 30.6, abs(moved_y - 5 - centre[1]) / 16
+    assert max(apart) > 0.99
+    assert found["again"] == found["free"]
 
 
 LAWS = """async () => {

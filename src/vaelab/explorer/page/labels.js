@@ -12,20 +12,22 @@ const FAR = 26; // pixels that a name may be moved from where it belongs
  * lies there. The same places give the same answer.
  * @param {Place[]} places middles of the names, those that matter most first
  * @param {Place[]} halves half the width and half the height of each
+ * @param {number} fixed how many of them, the first, stay where they are
  * @returns {(Place|null)[]}
  */
-export function apart(places, halves) {
+export function apart(places, halves, fixed = 0) {
   const moved = places.map(([x, y]) => /** @type {Place} */ ([x, y]));
   for (let step = 0; step < STEPS; step++) {
     let still = true;
-    for (let i = 0; i < moved.length; i++) {
+    for (let i = fixed; i < moved.length; i++) {
       for (let j = 0; j < i; j++) {
         const over = overlap(moved, halves, i, j);
         const axis = over[0] < over[1] ? 0 : 1;
         if (over[axis] <= 0) continue;
-        const by = (over[axis] / 2 + 0.01) * (moved[i][axis] < moved[j][axis] ? -1 : 1);
-        moved[i][axis] += by;
-        moved[j][axis] -= by;
+        const whole = (over[axis] + 0.02) * (moved[i][axis] < moved[j][axis] ? -1 : 1);
+        const share = j < fixed ? 0 : 0.5;
+        moved[i][axis] += whole * (1 - share);
+        moved[j][axis] -= whole * share;
         still = false;
       }
     }
@@ -35,7 +37,8 @@ export function apart(places, halves) {
   /** @type {number[]} */
   const kept = [];
   return moved.map((place, i) => {
-    if (kept.some((j) => Math.min(...overlap(moved, halves, i, j)) > 1)) return null;
+    const covered = kept.some((j) => Math.min(...overlap(moved, halves, i, j)) > 1);
+    if (covered && i >= fixed) return null;
     kept.push(i);
     return place;
   });

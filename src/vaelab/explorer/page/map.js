@@ -142,8 +142,10 @@ export class LatentMap {
    * @param {{text?: string, closed?: boolean}} [how]
    */
   mark(name, at, how = {}) {
+    const written = how.text ?? this.marks.get(name)?.text;
     if (at === null) this.marks.delete(name);
     else this.marks.set(name, { class: name.replace(/\d+$/, ""), at, ...how });
+    if (written) return this.drawOver(); // names make room
     this.over.querySelector(`#${this.id(name)}`)?.remove();
     const mark = this.marks.get(name);
     if (mark) this.over.append(this.drawn(name, mark));
@@ -235,9 +237,21 @@ export class LatentMap {
       const [cx, cy] = this.pixel([0, 0]);
       this.over.append(svg("circle", { cx, cy, r: r * this.scale, class: "prior" }));
     }
-    const places = apart(this.names.map(({ at }) => this.pixel(at)), this.names.map(({ text }) => half(text)));
-    places.forEach((at, i) => at && this.text(at[0], at[1] + 5, this.names[i].text, "name middle"));
+    this.drawNames();
     for (const [name, mark] of this.marks) this.over.append(this.drawn(name, mark));
+  }
+
+  /** The classes' names, beside each other and beside what is written at marks. */
+  drawNames() {
+    const marks = [...this.marks.values()].filter(({ text }) => text);
+    const written = marks.map(({ at, text = "" }) => ({ at: this.pixel(at[0]), half: half(text) }));
+    const fixed = written.map(({ at: [x, y], half: [w] }) => /** @type {Place} */ ([x + 9 + w, y - 13]));
+    const homes = this.names.map(({ at }) => this.pixel(at));
+    const halves = [...written, ...this.names.map(({ text }) => ({ half: half(text) }))];
+    const places = apart([...fixed, ...homes], halves.map((one) => one.half), fixed.length);
+    places.slice(fixed.length).forEach((at, i) => {
+      if (at) this.text(at[0], at[1] + 5, this.names[i].text, "name middle");
+    });
   }
 
   /** @param {number} x @param {number} y @param {string} text @param {string} kind */
