@@ -37,10 +37,12 @@ def take_step(optimizer: torch.optim.AdamW) -> None:
     the state.
     """
     groups = optimizer.param_groups
+    if groups[0]["params"][0].device.type != "cpu" or not _kernel_is_known():
+        optimizer.step()
+        return
     updated = [[p for p in group["params"] if p.grad is not None] for group in groups]
     states = [[optimizer.state[p] for p in parameters] for parameters in updated]
-    device = groups[0]["params"][0].device.type
-    if device != "cpu" or not all(map(all, states)) or not _kernel_is_known():
+    if not all(map(all, states)):
         optimizer.step()
         return
     for group, parameters, known in zip(groups, updated, states, strict=True):

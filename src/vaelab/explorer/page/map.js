@@ -18,6 +18,7 @@ const REACH = 7; // pixels from the pointer within which a datum is meant
 const CLICK = 4; // pixels that a pressed pointer may move and still click
 const GRIP = 9; // pixels from the middle of a mark at which it is taken hold of
 const DRAGGED = ["end", "start"]; // marks that can be dragged
+const BESIDE = 9; // pixels to the right of a mark and above it where its text begins
 const FAINT = 0.25; // how opaque a line between neighbours is
 const STEP = 0.025; // of the map's width, by an arrow key
 const KEYS = /** @type {Record<string, Place>} */ ({
@@ -173,8 +174,10 @@ export class LatentMap {
         group.append(svg("path", { d: `M${x - 14},${y}h9m10,0h9M${x},${y - 14}v9m0,10v9` }));
       }
     }
-    if (mark.text) group.append(svg("text", { x: x + 9, y: y - 9, class: "halo" }, mark.text));
-    if (mark.text) group.append(svg("text", { x: x + 9, y: y - 9 }, mark.text));
+    if (mark.text) {
+      const at = { x: x + BESIDE, y: y - BESIDE };
+      group.append(svg("text", { ...at, class: "halo" }, mark.text), svg("text", at, mark.text));
+    }
     return group;
   }
 
@@ -244,11 +247,13 @@ export class LatentMap {
   /** The classes' names, beside each other and beside what is written at marks. */
   drawNames() {
     const marks = [...this.marks.values()].filter(({ text }) => text);
-    const written = marks.map(({ at, text = "" }) => ({ at: this.pixel(at[0]), half: half(text) }));
-    const fixed = written.map(({ at: [x, y], half: [w] }) => /** @type {Place} */ ([x + 9 + w, y - 13]));
+    const halves = [...marks, ...this.names].map(({ text = "" }) => half(text));
+    const fixed = marks.map(({ at }, i) => {
+      const [x, y] = this.pixel(at[0]);
+      return /** @type {Place} */ ([x + BESIDE + halves[i][0], y - BESIDE - 4]);
+    });
     const homes = this.names.map(({ at }) => this.pixel(at));
-    const halves = [...written, ...this.names.map(({ text }) => ({ half: half(text) }))];
-    const places = apart([...fixed, ...homes], halves.map((one) => one.half), fixed.length);
+    const places = apart([...fixed, ...homes], halves, fixed.length);
     places.slice(fixed.length).forEach((at, i) => {
       if (at) this.text(at[0], at[1] + 5, this.names[i].text, "name middle");
     });
