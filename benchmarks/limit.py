@@ -33,7 +33,7 @@ def run(settings: Settings) -> list[Row]:
     steps = len(data.x) // OWN_BATCH
     _multiply(products, 20)
     ours, bare = [], []
-    for _ in range(2 if settings.quick else 9):
+    for _ in range(2 if settings.quick else 25):
         loop, _ = epoch_of_vaelab(recipe, data.train)
         ours.append(flops(shapes, len(data.x)) / loop / 1e9)
         taken = seconds(lambda: _multiply(products, steps))

@@ -36,7 +36,7 @@ def take_step(optimizer: torch.optim.AdamW) -> None:
     of the size that suits one; so the kernel is called at once, but for a first step, which makes
     the state.
     """
-    groups = optimizer.param_groups
+    groups = [group for group in optimizer.param_groups if group["params"]]
     if groups[0]["params"][0].device.type != "cpu" or not _kernel_is_known():
         optimizer.step()
         return
@@ -46,14 +46,24 @@ def take_step(optimizer: torch.optim.AdamW) -> None:
         optimizer.step()
         return
     for group, parameters, known in zip(groups, updated, states, strict=True):
-        steps, first, second = ([s[name] for s in known] for name in _STATE)
-        torch._foreach_add_(steps, 1)
+        if not parameters:
+            continue
         gradients = [p.grad for p in parameters]
-        _update(parameters, gradients, first, second, steps, group)
+        first, second = ([s[name] for s in known] for name in ("exp_avg", "exp_avg_sq"))
+        _update(parameters, gradients, first, second, _counted(known), group)
 
 
-_STATE = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW remembers of a parameter: steps, and the means of its gradient and of its square."""
+def _counted(states: list[dict[str, Tensor]]) -> Sequence[Tensor]:
+    """Counts a step in each state; the counts become views of one tensor, to add to all at once."""
+    steps: Sequence[Tensor] = [state["step"] for state in states]
+    whole = steps[0]._base
+    if whole is None or len(whole) != len(steps) or any(s._base is not whole for s in steps):
+        whole = torch.stack(list(steps))
+        steps = whole.unbind()
+        for state, step in zip(states, steps, strict=True):
+            state["step"] = step
+    whole.add_(1)
+    return steps
 
 
 def _update(
