@@ -33,13 +33,15 @@ def main() -> None:
     vae = vaelab.VAE("vae", epochs=1, batch_size=given["batch_size"], callback=callback)
     training, encoding = reporting.Watch(), reporting.Watch()
     fit = training.during(lambda: vae.fit(x))
-    encode = encoding.during(lambda: vae.encode(x))
+    codes: list[np.ndarray] = []
+    encode = encoding.during(lambda: codes.extend(vae.encode(x)))
     reporting.report(
         step=(last - began) / images,
         fit=fit / len(x),
         encode=encode / len(x),
         training_peak=training.peak,
         encoding_peak=encoding.peak,
+        beside_codes=encoding.peak - sum(array.nbytes for array in codes) / 1e6,
         largest=reporting.peak_memory(),
     )
 
