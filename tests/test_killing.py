@@ -199,7 +199,7 @@ def test_a_comparison_goes_on_where_it_stood(how: str, compared: Path, tmp_path:
         os.killpg(process.pid, number)
         _, err = process.communicate(timeout=90)
         assert process.returncode == 128 + number
-        assert "; continue with: vaelab compare blobs" in err.splitlines()[-1]
+        assert "; continue with: vaelab compare blobs" in err.splitlines()[-1], err
     models = list(tmp_path.glob("run/*/model.safetensors"))
     finished = {path: path.stat().st_mtime_ns for path in models}
     assert not (tmp_path / "run/metrics.json").exists()
