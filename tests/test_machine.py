@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
+from typing import Any
 
+import loky.backend.queues
 import pytest
 import sklearn  # noqa: F401  its libraries are among those that are counted
 import torch
@@ -55,3 +59,19 @@ def test_jobs_share_the_cores(
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
     assert machine.share_of_cores(jobs) == each
+
+
+def test_no_thread_outlives_the_processes_that_it_fed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the program's end, one could leave a semaphore half forgotten, and be told of for that."""
+    feed = loky.backend.queues.Queue._feed
+
+    def slow_to_end(*given: Any) -> None:
+        feed(*given)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(loky.backend.queues.Queue, "_feed", staticmethod(slow_to_end))
+    before = set(threading.enumerate())
+    with machine.processes(1, 1) as executor:
+        assert executor.submit(abs, -3).result() == 3
+        assert len(set(threading.enumerate()) - before) > 0
+    assert set(threading.enumerate()) == before

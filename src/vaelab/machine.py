@@ -34,6 +34,9 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL, ORPHANED = 0.2, 5.0
 """Seconds between looks for the process that started this one, and those that it lives on alone."""
 
+FEEDER, FED = "QueueFeederThread", 5.0
+"""What loky calls a thread that puts work into a queue, and seconds that it may take to end."""
+
 
 def name() -> str:
     """Processor, cores and operating system, in a line."""
@@ -96,15 +99,23 @@ def end_after(parent: int) -> None:
 
 @contextmanager
 def processes(count: int, threads: int) -> Iterator[Executor]:
-    """Within, `count` processes of so many threads each, which end with it, whatever they do."""
+    """Within, `count` processes of so many threads each, which end with it, whatever they do.
+
+    So does the thread that feeds them, for which loky does not wait: it may be the last to know of
+    a semaphore, which would be told of as leaked if the program ended before the thread.
+    """
     from loky import ProcessPoolExecutor
 
+    before = set(threading.enumerate())
     variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     executor = ProcessPoolExecutor(max_workers=count, env=variables)
     try:
         yield executor
     finally:
         executor.shutdown(wait=True, kill_workers=True)
+        for thread in set(threading.enumerate()) - before:
+            if thread.name == FEEDER:
+                thread.join(FED)
 
 
 @contextmanager
