@@ -12,12 +12,11 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "vaelab"
 
 FLOORS = {
-    0: ["checks", "files", "records"],
+    0: ["checks", "files", "machine", "records"],
     1: [
         "checkpoints",
         "data",
         "divergences",
-        "machine",
         "parts",
         "plots",
         "progress",

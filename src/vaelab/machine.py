@@ -1,4 +1,4 @@
-"""Floor 1: the machine that runs this: its name, its cores, its threads."""
+"""Floor 0: the machine that runs this: its name, its cores, its threads."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class ELBO(Objective):
     ) -> Terms:
         """The objective of data `(N, *shape)`; see `Objective`."""
         q, p, z, log_likelihood = _draw(model, x, self.particles, generator, q)
-        distortion = -_mean(log_likelihood)
+        distortion = -log_likelihood.mean(0)
         rate = kl(q, p, z)
         charge = self._free(q, p, rate) if self.free_bits else rate
         loss = torch.add(distortion, charge, alpha=self.kl_weight(step))
@@ -178,7 +178,7 @@ class ImportanceWeighted(Objective):
         q, p, z, log_likelihood = _draw(model, x, self.particles, generator, q)
         log_w = log_likelihood + p.log_prob(z) - q.log_prob(z)
         bound = log_w.logsumexp(0) - math.log(self.particles)
-        return Terms(loss=-bound, rate=kl(q, p, z), distortion=-_mean(log_likelihood))
+        return Terms(loss=-bound, rate=kl(q, p, z), distortion=-log_likelihood.mean(0))
 
 
 def _draw(
@@ -193,11 +193,6 @@ def _draw(
     with isolated(generator):
         z = q.rsample((particles,))
     return q, model.prior(), z, model.decode(z).log_prob(x)
-
-
-def _mean(values: Tensor) -> Tensor:
-    """The mean over draws; that of a single one takes no computation."""
-    return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
 OBJECTIVES: dict[str, type[Objective]] = {"elbo": ELBO, "importance-weighted": ImportanceWeighted}

@@ -17,7 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vaelab import checks
+from vaelab import checks, machine
 from vaelab.data import pictures
 from vaelab.data.cache import Converted
 from vaelab.data.pictures import Look, Piece
@@ -241,13 +241,8 @@ def _processes(count: int) -> Iterator[Over]:
     if count == 1:
         yield map
         return
-    from loky import ProcessPoolExecutor
-
-    pool = ProcessPoolExecutor(count)
-    try:
+    with machine.processes(count, threads=1) as pool:
         yield partial(_in_order, pool, 2 * count)
-    finally:
-        pool.shutdown(kill_workers=True)
 
 
 def _in_order(
